@@ -1,0 +1,229 @@
+//! Events: facts about a job on the replies topic. The log of a job's reply partition decides its status.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::JobId;
+use crate::job::{JobMessage, Pair};
+use crate::names::{JobType, Pool, Tenant, Tier};
+use crate::time::Millis;
+
+/// What happened. An older reader sees a newer kind as `Unknown` (the default of the Avro enum).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    Unknown,
+    Accepted,
+    Started,
+    Progress,
+    RetryScheduled,
+    AwaitingCompletion,
+    Completed,
+    Failed,
+    Cancelled,
+    Expired,
+    DeadLettered,
+}
+
+impl EventKind {
+    /// Every kind, in the order of the Avro symbols.
+    pub const ALL: [EventKind; 11] = [
+        EventKind::Unknown,
+        EventKind::Accepted,
+        EventKind::Started,
+        EventKind::Progress,
+        EventKind::RetryScheduled,
+        EventKind::AwaitingCompletion,
+        EventKind::Completed,
+        EventKind::Failed,
+        EventKind::Cancelled,
+        EventKind::Expired,
+        EventKind::DeadLettered,
+    ];
+
+    /// The Avro symbol.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EventKind::Unknown => "unknown",
+            EventKind::Accepted => "accepted",
+            EventKind::Started => "started",
+            EventKind::Progress => "progress",
+            EventKind::RetryScheduled => "retry_scheduled",
+            EventKind::AwaitingCompletion => "awaiting_completion",
+            EventKind::Completed => "completed",
+            EventKind::Failed => "failed",
+            EventKind::Cancelled => "cancelled",
+            EventKind::Expired => "expired",
+            EventKind::DeadLettered => "dead_lettered",
+        }
+    }
+
+    /// Whether the event ends its job.
+    pub const fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            EventKind::Completed
+                | EventKind::Failed
+                | EventKind::Cancelled
+                | EventKind::Expired
+                | EventKind::DeadLettered
+        )
+    }
+}
+
+/// One fact about a job. It carries enough of the job that a status row can be made from it alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobEvent {
+    pub job_id: JobId,
+    pub kind: EventKind,
+    /// When it happened, by the clock of whoever says so.
+    pub at: Millis,
+    /// The execution it belongs to, from 1; 0 before the first.
+    pub attempt: i32,
+    pub job: JobSummary,
+    /// The instance that says so.
+    pub source: String,
+    /// With `completed`, and with `failed` where the handler gave an answer of its own.
+    pub outcome: Option<Outcome>,
+    /// With every other end.
+    pub error: Option<JobError>,
+    /// With `progress`.
+    pub progress: Option<Progress>,
+    /// With an end that a worker came to.
+    pub timings: Option<Timings>,
+}
+
+/// The facts of a job that its row shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSummary {
+    #[serde(rename = "type")]
+    pub job_type: JobType,
+    pub pool: Pool,
+    pub tier: Tier,
+    pub tenant: Tenant,
+    pub created_at: Millis,
+    pub deadline: Millis,
+    /// The trace that the job belongs to: 32 hexadecimal digits.
+    pub trace_id: Option<String>,
+}
+
+impl JobSummary {
+    /// The summary of a job and the trace it travels in.
+    pub fn of(job: &JobMessage, trace_id: Option<String>) -> Self {
+        Self {
+            job_type: job.job_type.clone(),
+            pool: job.pool.clone(),
+            tier: job.tier,
+            tenant: job.tenant.clone(),
+            created_at: job.created_at,
+            deadline: job.deadline,
+            trace_id,
+        }
+    }
+}
+
+/// The answer of a handler: what an HTTP client gets as its response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// HTTP status, 100 to 599.
+    pub status: i32,
+    pub content_type: Option<String>,
+    pub headers: Vec<Pair>,
+    #[serde(with = "crate::job::body")]
+    pub body: Bytes,
+}
+
+/// Where a fault lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultSource {
+    Client,
+    Gateway,
+    Broker,
+    Store,
+    Worker,
+    Job,
+}
+
+impl FaultSource {
+    /// The source as it stands in problem documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FaultSource::Client => "client",
+            FaultSource::Gateway => "gateway",
+            FaultSource::Broker => "broker",
+            FaultSource::Store => "store",
+            FaultSource::Worker => "worker",
+            FaultSource::Job => "job",
+        }
+    }
+}
+
+/// Why a job did not complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobError {
+    /// Stable, kebab-case: `timeout`, `panic`, `handler-error`, `unreadable-record`, …
+    pub code: String,
+    /// For people.
+    pub message: String,
+    pub source: FaultSource,
+    /// Whether another attempt may succeed.
+    pub retryable: bool,
+    /// Not before this many milliseconds from `at`, if the handler said so.
+    pub retry_after_ms: Option<i64>,
+    /// More, as JSON text.
+    pub details: Option<String>,
+}
+
+/// How far a handler is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: f64,
+    pub message: Option<String>,
+    /// A piece of the result that is ready, in the media type of the result.
+    #[serde(with = "crate::job::optional_body")]
+    pub partial: Option<Bytes>,
+}
+
+/// Where a job's time went, for `Server-Timing`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timings {
+    /// From acceptance to the start of the handler, in microseconds (two clocks: never negative, not exact).
+    pub queue_us: i64,
+    /// In the handler, in microseconds.
+    pub handler_us: i64,
+}
+
+/// A record that could not be handled, kept whole on the dead-letters topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// If it could be read.
+    pub job_id: Option<JobId>,
+    /// Stable code, such as `unreadable-record`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    pub at: Millis,
+    /// The instance that set it aside.
+    pub source: String,
+    /// Where it lay.
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub attempt: i32,
+    #[serde(with = "crate::job::optional_body")]
+    pub key: Option<Bytes>,
+    /// The record's headers; values that are not UTF-8 are read lossily.
+    pub headers: Vec<Pair>,
+    /// The value as it was.
+    #[serde(with = "crate::job::optional_body")]
+    pub value: Option<Bytes>,
+}

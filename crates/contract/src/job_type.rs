@@ -1,0 +1,139 @@
+//! The settings of job types, shared by gateways and workers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{JobType, Pool, Tier, nearest};
+
+/// Every job type that an installation knows.
+pub type JobTypes = BTreeMap<JobType, JobTypeSpec>;
+
+/// Whether a client that says nothing is made to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The request is held for the outcome.
+    #[default]
+    Wait,
+    /// `202` at once.
+    Async,
+}
+
+/// What bodies a type takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// JSON; anything else is refused with the line and column.
+    #[default]
+    Json,
+    /// Any bytes.
+    Any,
+}
+
+/// How a job of a type is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum HandlerSpec {
+    /// Answers with the body of the job.
+    Echo,
+    /// Posts the job to a URL; the answer is the outcome.
+    Http {
+        url: String,
+        /// Largest answer that is read, in bytes.
+        #[serde(default = "default_answer_limit")]
+        max_answer_bytes: usize,
+    },
+    /// Runs a program: body on standard input, result on standard output.
+    Command {
+        /// Program and arguments, never given to a shell.
+        program: Vec<String>,
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+        /// Media type of the output.
+        #[serde(default = "default_output_type")]
+        content_type: String,
+    },
+    /// A handler registered in Rust under this name.
+    Custom { name: String },
+}
+
+fn default_answer_limit() -> usize {
+    1 << 20
+}
+
+fn default_output_type() -> String {
+    "application/octet-stream".to_owned()
+}
+
+/// Settings of one job type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobTypeSpec {
+    pub handler: HandlerSpec,
+    #[serde(default)]
+    pub pool: Pool,
+    /// The tier of a job that asks for none.
+    #[serde(default)]
+    pub tier: Tier,
+    /// The tiers that a caller may ask for with `Tidegate-Priority`, besides `tier`.
+    #[serde(default)]
+    pub allowed_tiers: Vec<Tier>,
+    #[serde(default)]
+    pub mode: Mode,
+    /// How long a request waits that does not say so itself.
+    #[serde(default = "default_wait", with = "humantime_serde")]
+    pub wait: Duration,
+    /// Longest run of one attempt.
+    #[serde(default = "default_attempt_timeout", with = "humantime_serde")]
+    pub attempt_timeout: Duration,
+    /// How long after acceptance a job may still be started, unless the request says less.
+    #[serde(default = "default_deadline", with = "humantime_serde")]
+    pub deadline: Duration,
+    #[serde(default)]
+    pub content: Content,
+    /// Request headers that the handler gets to see (lower case).
+    #[serde(default)]
+    pub pass_headers: Vec<String>,
+}
+
+fn default_wait() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_attempt_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn default_deadline() -> Duration {
+    Duration::from_secs(7 * 24 * 3600)
+}
+
+impl JobTypeSpec {
+    /// A type with every default and this handler.
+    pub fn new(handler: HandlerSpec) -> Self {
+        Self {
+            handler,
+            pool: Pool::default(),
+            tier: Tier::default(),
+            allowed_tiers: Vec::new(),
+            mode: Mode::default(),
+            wait: default_wait(),
+            attempt_timeout: default_attempt_timeout(),
+            deadline: default_deadline(),
+            content: Content::default(),
+            pass_headers: Vec::new(),
+        }
+    }
+
+    /// Whether a caller may have this tier.
+    pub fn allows(&self, tier: Tier) -> bool {
+        tier == self.tier || self.allowed_tiers.contains(&tier)
+    }
+}
+
+/// The known type whose name is most like `given`.
+pub fn nearest_type<'a>(types: &'a JobTypes, given: &str) -> Option<&'a str> {
+    nearest(given, types.keys().map(JobType::as_str))
+}
