@@ -1,0 +1,318 @@
+//! Which topics there should be, and what is wrong with those that are there. Pure.
+
+use std::time::Duration;
+
+use tidegate_contract::{Pool, Tier, Topics};
+
+use crate::settings::{Durability, KafkaSettings};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How much longer than the longest deadline a record is kept.
+const SLACK: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long dead letters are kept.
+const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// `max.message.bytes` of jobs and replies.
+const MAX_RECORD: usize = 2 << 20;
+/// Dead letters carry a record whole and say more about it.
+const MAX_DEAD_LETTER: usize = 4 << 20;
+
+/// A topic as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    pub name: String,
+    /// At least.
+    pub partitions: i32,
+    pub replication: i32,
+    pub min_insync: i32,
+    /// At least.
+    pub retention: Duration,
+    /// At least, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// A topic as it is. `None` where the broker does not say (the embedded one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    pub name: String,
+    pub partitions: i32,
+    /// The fewest replicas that a partition has.
+    pub replication: i32,
+    pub min_insync: Option<i32>,
+    /// Milliseconds; -1 keeps records for ever.
+    pub retention_ms: Option<i64>,
+    pub max_message_bytes: Option<i64>,
+    /// Whether a replica that lacks acknowledged records may become leader.
+    pub unclean_election: Option<bool>,
+}
+
+/// What `topics create` did with a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateOutcome {
+    Created,
+    /// It was there, and has enough partitions.
+    Exists,
+    /// It was there with fewer partitions than planned; nothing was changed.
+    TooFewPartitions {
+        found: i32,
+        planned: i32,
+    },
+}
+
+/// One sentence that says what is wrong with the topics and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TopicProblem(pub String);
+
+/// The topics of an installation with these pools, in a fixed order. `longest_deadline` is that of the job types.
+pub fn topic_plan(
+    settings: &KafkaSettings,
+    pools: &[Pool],
+    longest_deadline: Duration,
+) -> Vec<TopicPlan> {
+    let topics = Topics::new(settings.prefix.clone());
+    let counts = settings.partitions;
+    let topic = |name, partitions, retention, max_message_bytes| TopicPlan {
+        name,
+        partitions,
+        replication: settings.durability.replication(),
+        min_insync: settings.durability.min_insync(),
+        retention,
+        max_message_bytes,
+    };
+    let kept = longest_deadline + SLACK;
+    let mut pools: Vec<_> = pools.to_vec();
+    pools.sort();
+    pools.dedup();
+    let mut plan: Vec<_> = pools
+        .iter()
+        .flat_map(|pool| Tier::ALL.map(|tier| topics.jobs(pool, tier)))
+        .map(|name| topic(name, counts.jobs, kept, MAX_RECORD))
+        .collect();
+    plan.push(topic(topics.replies(), counts.replies, kept, MAX_RECORD));
+    plan.push(topic(
+        topics.dead_letters(),
+        counts.dead_letters,
+        DEAD_LETTERS_KEPT.max(kept),
+        MAX_DEAD_LETTER,
+    ));
+    plan
+}
+
+/// Compares what is there with the plan. The first problem, as one sentence.
+///
+/// `durability` is what the configuration asks for: with `single-broker` the number of replicas is not looked at.
+pub fn check_topics(
+    plan: &[TopicPlan],
+    found: &[TopicInfo],
+    durability: Durability,
+) -> Result<(), TopicProblem> {
+    let missing: Vec<_> = plan
+        .iter()
+        .filter(|planned| !found.iter().any(|info| info.name == planned.name))
+        .map(|planned| planned.name.as_str())
+        .collect();
+    if let Some(first) = missing.first() {
+        let more = match missing.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        return problem(format!(
+            "topic {first}{more} {verb} missing: run `tidegate topics create`"
+        ));
+    }
+    for planned in plan {
+        for info in found.iter().filter(|info| info.name == planned.name) {
+            check_topic(planned, info, durability)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_topic(
+    plan: &TopicPlan,
+    info: &TopicInfo,
+    durability: Durability,
+) -> Result<(), TopicProblem> {
+    let name = &info.name;
+    if info.partitions < plan.partitions {
+        return problem(format!(
+            "topic {name} has {} partitions and needs {}: add partitions with `kafka-topics --alter`",
+            info.partitions, plan.partitions
+        ));
+    }
+    if durability == Durability::Replicated {
+        if info.replication < plan.replication {
+            return problem(format!(
+                "topic {name} has {} of {} replicas: add replicas, or set kafka.durability to single-broker",
+                info.replication, plan.replication
+            ));
+        }
+        if info.min_insync.is_some_and(|found| found < plan.min_insync) {
+            return problem(format!(
+                "topic {name} has min.insync.replicas {} and needs {}: raise it, or set kafka.durability to single-broker",
+                info.min_insync.unwrap_or_default(),
+                plan.min_insync
+            ));
+        }
+        if info.unclean_election == Some(true) {
+            return problem(format!(
+                "topic {name} allows unclean leader election, which loses acknowledged records: set unclean.leader.election.enable to false"
+            ));
+        }
+    }
+    if let Some(found) = info.retention_ms
+        && found >= 0
+        && (found as u128) < plan.retention.as_millis()
+    {
+        return problem(format!(
+            "topic {name} keeps records for {:.1} days and needs {:.1}: raise its retention.ms",
+            found as f64 / DAY.as_millis() as f64,
+            plan.retention.as_secs_f64() / DAY.as_secs_f64()
+        ));
+    }
+    if let Some(found) = info.max_message_bytes
+        && found < plan.max_message_bytes as i64
+    {
+        return problem(format!(
+            "topic {name} takes records of up to {found} bytes and needs {}: raise its max.message.bytes",
+            plan.max_message_bytes
+        ));
+    }
+    Ok(())
+}
+
+fn problem(sentence: String) -> Result<(), TopicProblem> {
+    Err(TopicProblem(sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(durability: Durability) -> Vec<TopicPlan> {
+        let settings = KafkaSettings {
+            prefix: "t.".into(),
+            durability,
+            ..Default::default()
+        };
+        let pools = [Pool::default(), "gpu".parse().unwrap(), Pool::default()];
+        topic_plan(&settings, &pools, 7 * DAY)
+    }
+
+    fn as_planned(plan: &[TopicPlan]) -> Vec<TopicInfo> {
+        plan.iter()
+            .map(|planned| TopicInfo {
+                name: planned.name.clone(),
+                partitions: planned.partitions,
+                replication: planned.replication,
+                min_insync: Some(planned.min_insync),
+                retention_ms: Some(planned.retention.as_millis() as i64),
+                max_message_bytes: Some(planned.max_message_bytes as i64),
+                unclean_election: Some(false),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_plan_is_the_design() {
+        let plan = plan(Durability::Replicated);
+        let shown: Vec<_> = plan
+            .iter()
+            .map(|p| {
+                (
+                    p.name.as_str(),
+                    p.partitions,
+                    p.retention.as_secs() / 86_400,
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("t.jobs.high", 12, 14),
+                ("t.jobs.normal", 12, 14),
+                ("t.jobs.low", 12, 14),
+                ("t.jobs.gpu.high", 12, 14),
+                ("t.jobs.gpu.normal", 12, 14),
+                ("t.jobs.gpu.low", 12, 14),
+                ("t.replies", 64, 14),
+                ("t.dead-letters", 12, 90),
+            ]
+        );
+        assert!(plan.iter().all(|p| p.replication == 3 && p.min_insync == 2));
+        assert_eq!(plan[7].max_message_bytes, 4 << 20);
+    }
+
+    #[test]
+    fn every_problem_is_one_sentence_with_its_mend() {
+        type Bend = fn(&mut Vec<TopicInfo>);
+        let cases: [(Bend, &str); 9] = [
+            (|_| {}, ""),
+            (
+                |found| drop(found.remove(6)),
+                "topic t.replies is missing: run `tidegate topics create`",
+            ),
+            (
+                |found| found.clear(),
+                "topic t.jobs.high and 7 more are missing: run `tidegate topics create`",
+            ),
+            (
+                |found| found[6].partitions = 8,
+                "topic t.replies has 8 partitions and needs 64: add partitions with `kafka-topics --alter`",
+            ),
+            (
+                |found| found[0].replication = 1,
+                "topic t.jobs.high has 1 of 3 replicas: add replicas, or set kafka.durability to single-broker",
+            ),
+            (
+                |found| found[1].min_insync = Some(1),
+                "topic t.jobs.normal has min.insync.replicas 1 and needs 2: raise it, or set kafka.durability to single-broker",
+            ),
+            (
+                |found| found[1].unclean_election = Some(true),
+                "topic t.jobs.normal allows unclean leader election, which loses acknowledged records: set unclean.leader.election.enable to false",
+            ),
+            (
+                |found| found[7].retention_ms = Some(7 * 86_400_000),
+                "topic t.dead-letters keeps records for 7.0 days and needs 90.0: raise its retention.ms",
+            ),
+            (
+                |found| found[7].max_message_bytes = Some(1_048_588),
+                "topic t.dead-letters takes records of up to 1048588 bytes and needs 4194304: raise its max.message.bytes",
+            ),
+        ];
+        let plan = plan(Durability::Replicated);
+        for (bend, sentence) in cases {
+            let mut found = as_planned(&plan);
+            bend(&mut found);
+            let problem = check_topics(&plan, &found, Durability::Replicated)
+                .err()
+                .map_or(String::new(), |problem| problem.to_string());
+            assert_eq!(problem, sentence);
+        }
+    }
+
+    #[test]
+    fn what_is_more_or_not_known_is_fine() {
+        let plan = plan(Durability::Replicated);
+        let mut found = as_planned(&plan);
+        for info in &mut found {
+            info.partitions += 1;
+            info.replication += 1;
+            info.retention_ms = Some(-1);
+            info.max_message_bytes = None;
+            info.min_insync = None;
+            info.unclean_election = None;
+        }
+        assert_eq!(check_topics(&plan, &found, Durability::Replicated), Ok(()));
+        for info in &mut found {
+            info.replication = 1;
+            info.min_insync = Some(1);
+        }
+        assert_eq!(
+            check_topics(&plan, &found, Durability::SingleBroker),
+            Ok(())
+        );
+    }
+}
