@@ -1,0 +1,113 @@
+//! What every backend must do, as tests that run on any of them (feature `conformance`).
+//!
+//! A backend's test file gives a [`Fixture`] and calls [`crate::conformance_tests!`]; each check gets a database
+//! of its own, opened twice, as by two processes where the backend allows that.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "test code: a panic is the report, and what is printed shows with it"
+)]
+
+mod positions;
+mod purging;
+mod races;
+mod rows;
+mod samples;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::store::Store;
+
+pub use positions::*;
+pub use purging::*;
+pub use races::*;
+pub use rows::*;
+pub use samples::{Sequence, event, new_job, summary};
+
+/// An empty database of a backend.
+#[async_trait]
+pub trait Fixture: Send + Sync + 'static {
+    /// Two handles on the same database, not yet prepared.
+    fn stores(&self) -> [Arc<dyn Store>; 2];
+    /// Runs a statement past the store; `false` where there is no way to do so.
+    async fn execute(&self, sql: &'static str) -> bool;
+    /// Removes the database.
+    async fn end(&self);
+}
+
+/// Two prepared stores on one database, and the way past them.
+#[derive(Clone)]
+pub struct Subject {
+    pub a: Arc<dyn Store>,
+    pub b: Arc<dyn Store>,
+    pub fixture: Arc<dyn Fixture>,
+}
+
+/// Runs one check on a fixture, which is ended whatever comes of it.
+pub async fn run<F, C>(fixture: F, check: impl FnOnce(Subject) -> C)
+where
+    F: Fixture,
+    C: Future<Output = ()> + Send + 'static,
+{
+    let fixture: Arc<dyn Fixture> = Arc::new(fixture);
+    let [a, b] = fixture.stores();
+    let subject = Subject {
+        a,
+        b,
+        fixture: fixture.clone(),
+    };
+    let work = check(subject.clone());
+    let outcome = tokio::spawn(async move {
+        // Both at once, as two processes that start together, and again.
+        let (first, second) = tokio::join!(subject.a.prepare(), subject.b.prepare());
+        first.expect("prepare");
+        second.expect("prepare at the same time");
+        subject.a.prepare().await.expect("prepare again");
+        subject.a.ping().await.expect("ping");
+        work.await;
+        tokio::join!(subject.a.close(), subject.b.close());
+    })
+    .await;
+    fixture.end().await;
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// Makes a test of every check; the argument is an expression that makes a [`Fixture`] and may await.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { $fixture =>
+            inserted_jobs_are_read_back,
+            events_may_come_before_the_insert,
+            every_status_and_event_agree_with_the_contract,
+            the_first_end_wins_and_later_events_are_counted,
+            large_and_hostile_values_come_back,
+            many_rows_go_into_one_batch,
+            a_refused_row_holds_up_nobody,
+            a_batch_is_applied_from_its_own_position_only,
+            a_position_belongs_to_one_cluster,
+            an_empty_batch_moves_the_position,
+            the_slowest_partition_says_how_far_all_are,
+            purges_are_bounded_and_leave_tombstones,
+            unfinished_jobs_outlive_their_deadline,
+            inserts_and_events_of_purged_jobs_are_dropped,
+            racing_projectors_apply_the_log_once,
+            a_dropped_call_leaves_nothing_half_written,
+            the_inserter_joins_callers,
+        }
+    };
+    ($fixture:expr => $($check:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                $crate::conformance::run($fixture, $crate::conformance::$check).await;
+            }
+        )*
+    };
+}

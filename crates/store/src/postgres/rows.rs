@@ -1,0 +1,321 @@
+//! The statements. Batches travel as one array a column, so that each is one statement whatever its size.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use tidegate_contract::{JobId, Millis, Status};
+use uuid::Uuid;
+
+use crate::error::{Fault, StoreError};
+use crate::merge::pending;
+use crate::plan::Known;
+use crate::project::Projecting;
+use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns};
+use crate::types::{Batch, JobRow, Lookup, NewJob, Position};
+
+/// Rows that one statement writes at most, and bytes of bodies after which it takes no more of them.
+const ROWS: usize = 500;
+const BYTES: usize = 8 << 20;
+
+pub(super) async fn insert(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<(), Fault> {
+    // One statement may not meet a row twice; the order of ids is the order of locks.
+    let jobs: BTreeMap<JobId, JobRow> = jobs.iter().map(|job| (job.id, pending(job))).collect();
+    let jobs: Vec<JobRow> = jobs.into_values().collect();
+    for jobs in jobs.chunks(ROWS) {
+        sqlx::query(concat!(
+            "INSERT INTO jobs (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, ",
+            "status, attempt, updated_at) ",
+            "SELECT n.*, 'pending', 0, n.created_at ",
+            "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], ",
+            "$8::text[], $9::integer[]) ",
+            "AS n (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition) ",
+            "WHERE NOT EXISTS (SELECT FROM tombstones WHERE tombstones.id = n.id) ",
+            "ORDER BY n.id ",
+            "ON CONFLICT (id) DO UPDATE SET trace_id = excluded.trace_id ",
+            "WHERE jobs.trace_id IS NULL AND excluded.trace_id IS NOT NULL AND jobs.ended_at IS NULL",
+        ))
+        .bind(column(jobs, |job| job.id.as_uuid()))
+        .bind(column(jobs, |job| job.summary.job_type.as_str()))
+        .bind(column(jobs, |job| job.summary.pool.as_str()))
+        .bind(column(jobs, |job| job.summary.tier.as_str()))
+        .bind(column(jobs, |job| job.summary.tenant.as_str()))
+        .bind(column(jobs, |job| job.summary.created_at))
+        .bind(column(jobs, |job| job.summary.deadline))
+        .bind(column(jobs, |job| job.summary.trace_id.as_deref()))
+        .bind(column(jobs, |job| job.reply_partition))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+fn column<'a, T>(rows: &'a [JobRow], value: impl Fn(&'a JobRow) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+pub(super) async fn job(connection: &mut PgConnection, id: JobId) -> Result<Lookup, Fault> {
+    let record =
+        sqlx::query_as::<_, Record>(concat!("SELECT ", columns!(), " FROM jobs WHERE id = $1"))
+            .bind(id.as_uuid())
+            .fetch_optional(&mut *connection)
+            .await?;
+    if let Some(record) = record {
+        return Ok(Lookup::Row(Box::new(record.try_into()?)));
+    }
+    let status = sqlx::query_scalar::<_, String>("SELECT status FROM tombstones WHERE id = $1")
+        .bind(id.as_uuid())
+        .fetch_optional(connection)
+        .await?;
+    Ok(Lookup::tombstone(status.as_deref())?)
+}
+
+pub(super) async fn position(
+    connection: &mut PgConnection,
+    partition: i32,
+) -> Result<Option<Position>, Fault> {
+    let row = sqlx::query_as::<_, (String, i64, Vec<u8>)>(
+        "SELECT cluster_id, next_offset, last_key FROM projections WHERE partition = $1",
+    )
+    .bind(partition)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(Position::from))
+}
+
+pub(super) async fn mark_caught_up(
+    connection: &mut PgConnection,
+    partitions: &[(i32, Millis)],
+) -> Result<(), Fault> {
+    let mut marks = BTreeMap::new();
+    for (partition, at) in partitions {
+        let mark = marks.entry(*partition).or_insert(*at);
+        *mark = (*mark).max(*at);
+    }
+    let (partitions, times): (Vec<i32>, Vec<Millis>) = marks.into_iter().unzip();
+    sqlx::query(concat!(
+        "INSERT INTO caught_up (partition, at) ",
+        "SELECT * FROM UNNEST($1::integer[], $2::bigint[]) AS n (partition, at) ORDER BY partition ",
+        "ON CONFLICT (partition) DO UPDATE SET at = excluded.at WHERE caught_up.at < excluded.at",
+    ))
+    .bind(partitions)
+    .bind(times)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn caught_up(
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<i32, Option<Millis>>, Fault> {
+    let marks = sqlx::query_as::<_, (i32, Option<Millis>)>(concat!(
+        "SELECT partition, max(at) FROM (",
+        "SELECT partition, NULL::bigint AS at FROM projections UNION ALL SELECT partition, at FROM caught_up",
+        ") AS marks GROUP BY partition",
+    ))
+    .fetch_all(connection)
+    .await?;
+    Ok(marks.into_iter().collect())
+}
+
+/// A statement that turns the rows of `$old` into tombstones. Rows that somebody else is at are left for the next
+/// call: a purge never waits and is never waited for in a circle.
+macro_rules! bury {
+    ($old:literal) => {
+        concat!(
+            "WITH old AS (SELECT id, status FROM jobs WHERE ",
+            $old,
+            " FOR UPDATE SKIP LOCKED), ",
+            "buried AS (INSERT INTO tombstones (id, status, created_at) SELECT id, status, $1 FROM old ",
+            "ON CONFLICT (id) DO NOTHING) ",
+            "DELETE FROM jobs USING old WHERE jobs.id = old.id",
+        )
+    };
+}
+
+pub(super) async fn purge_ended(
+    connection: &mut PgConnection,
+    status: Status,
+    before: Millis,
+    now: Millis,
+    limit: i64,
+) -> Result<u64, Fault> {
+    let done = sqlx::query(bury!(
+        "status = $4 AND ended_at IS NOT NULL AND ended_at <= $2 ORDER BY ended_at LIMIT $3"
+    ))
+    .bind(now)
+    .bind(before)
+    .bind(limit)
+    .bind(status.as_str())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn purge_unfinished(
+    connection: &mut PgConnection,
+    before: Millis,
+    now: Millis,
+    limit: i64,
+) -> Result<u64, Fault> {
+    let done = sqlx::query(bury!(
+        "ended_at IS NULL AND deadline <= $2 ORDER BY deadline LIMIT $3"
+    ))
+    .bind(now)
+    .bind(before)
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn purge_tombstones(
+    connection: &mut PgConnection,
+    before: Millis,
+    limit: u32,
+) -> Result<u64, Fault> {
+    let done = sqlx::query(concat!(
+        "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= $1 ",
+        "ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    ))
+    .bind(before)
+    .bind(i64::from(limit))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+#[async_trait]
+impl Projecting for PgConnection {
+    async fn move_position(&mut self, batch: &Batch) -> Result<bool, Fault> {
+        let moved = sqlx::query(concat!(
+            "UPDATE projections SET next_offset = $1, last_key = $2 ",
+            "WHERE partition = $3 AND next_offset = $4 AND cluster_id = $5",
+        ))
+        .bind(batch.next)
+        .bind(batch.last_key.as_bytes())
+        .bind(batch.partition)
+        .bind(batch.expected)
+        .bind(batch.cluster_id.as_str())
+        .execute(&mut *self)
+        .await?;
+        if moved.rows_affected() > 0 || !batch.first {
+            return Ok(moved.rows_affected() > 0);
+        }
+        let made = sqlx::query(concat!(
+            "INSERT INTO projections (partition, cluster_id, next_offset, last_key) VALUES ($1, $2, $3, $4) ",
+            "ON CONFLICT (partition) DO NOTHING",
+        ))
+        .bind(batch.partition)
+        .bind(batch.cluster_id.as_str())
+        .bind(batch.next)
+        .bind(batch.last_key.as_bytes())
+        .execute(&mut *self)
+        .await?;
+        Ok(made.rows_affected() > 0)
+    }
+
+    async fn stored_position(&mut self, partition: i32) -> Result<Option<Position>, Fault> {
+        position(self, partition).await
+    }
+
+    async fn known(&mut self, ids: &[JobId]) -> Result<HashMap<JobId, Known>, Fault> {
+        let uuids: Vec<Uuid> = ids.iter().map(JobId::as_uuid).collect();
+        let records = sqlx::query_as::<_, Record>(concat!(
+            "SELECT ",
+            open_columns!(),
+            " FROM jobs WHERE id = ANY($1)"
+        ))
+        .bind(&uuids)
+        .fetch_all(&mut *self)
+        .await?;
+        let mut known = known_rows(records);
+        let missing: Vec<Uuid> = ids
+            .iter()
+            .filter(|id| !known.contains_key(id))
+            .map(JobId::as_uuid)
+            .collect();
+        if !missing.is_empty() {
+            let buried =
+                sqlx::query_scalar::<_, Uuid>("SELECT id FROM tombstones WHERE id = ANY($1)")
+                    .bind(missing)
+                    .fetch_all(&mut *self)
+                    .await?;
+            let buried = buried.into_iter().filter_map(|id| JobId::try_from(id).ok());
+            known.extend(buried.map(|id| (id, Known::Buried)));
+        }
+        Ok(known)
+    }
+
+    async fn write(&mut self, rows: &[JobRow]) -> Result<(), Fault> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(statement_size(rest));
+            upsert(self, now).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn savepoint(&mut self, statement: &'static str) -> Result<(), Fault> {
+        sqlx::raw_sql(statement).execute(self).await?;
+        Ok(())
+    }
+}
+
+/// How many of the rows go into one statement; at least one.
+fn statement_size(rows: &[JobRow]) -> usize {
+    let mut bytes = 0;
+    let fits = rows.iter().take(ROWS).take_while(|row| {
+        let before = bytes;
+        bytes += row.weight();
+        before < BYTES
+    });
+    fits.count()
+}
+
+async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fault> {
+    let texts = rows
+        .iter()
+        .map(json_texts)
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    let (headers, errors): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
+    sqlx::query(concat!(
+        "INSERT INTO jobs (",
+        columns!(),
+        ") SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], ",
+        "$7::bigint[], $8::text[], $9::integer[], $10::text[], $11::integer[], $12::bigint[], $13::bigint[], ",
+        "$14::bigint[], $15::float8[], $16::text[], $17::bytea[], $18::integer[], $19::text[], $20::text[], ",
+        "$21::bytea[], $22::text[], $23::bigint[], $24::bigint[]) AS n (",
+        columns!(),
+        ") ORDER BY id ",
+        on_conflict!(),
+    ))
+    .bind(column(rows, |row| row.id.as_uuid()))
+    .bind(column(rows, |row| row.summary.job_type.as_str()))
+    .bind(column(rows, |row| row.summary.pool.as_str()))
+    .bind(column(rows, |row| row.summary.tier.as_str()))
+    .bind(column(rows, |row| row.summary.tenant.as_str()))
+    .bind(column(rows, |row| row.summary.created_at))
+    .bind(column(rows, |row| row.summary.deadline))
+    .bind(column(rows, |row| row.summary.trace_id.as_deref()))
+    .bind(column(rows, |row| row.reply_partition))
+    .bind(column(rows, |row| row.status.as_str()))
+    .bind(column(rows, |row| row.attempt))
+    .bind(column(rows, |row| row.updated_at))
+    .bind(column(rows, |row| row.started_at))
+    .bind(column(rows, |row| row.ended_at))
+    .bind(column(rows, |row| row.progress.as_ref().map(|it| it.percent)))
+    .bind(column(rows, |row| row.progress.as_ref()?.message.as_deref()))
+    .bind(column(rows, |row| row.progress.as_ref()?.partial.as_deref()))
+    .bind(column(rows, |row| row.outcome.as_ref().map(|it| it.status)))
+    .bind(column(rows, |row| row.outcome.as_ref()?.content_type.as_deref()))
+    .bind(headers)
+    .bind(column(rows, |row| row.outcome.as_ref().map(|it| &it.body[..])))
+    .bind(errors)
+    .bind(column(rows, |row| row.timings.map(|it| it.queue_us)))
+    .bind(column(rows, |row| row.timings.map(|it| it.handler_us)))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

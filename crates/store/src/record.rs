@@ -1,0 +1,216 @@
+//! Between a row of the table and a [`JobRow`].
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tidegate_contract::{JobId, JobSummary, Outcome, Progress, Timings};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::plan::Known;
+use crate::types::{JobRow, Lookup, Position};
+
+/// The columns of `jobs`, in the order in which every statement names them.
+macro_rules! columns {
+    () => {
+        "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
+         updated_at, started_at, ended_at, progress_percent, progress_message, progress_partial, outcome_status, \
+         outcome_content_type, outcome_headers, outcome_body, error, queue_us, handler_us"
+    };
+}
+pub(crate) use columns;
+
+/// What the projection reads: all of a job that has not ended, the id and the end of others. The large columns
+/// of ended jobs are not touched.
+macro_rules! open_columns {
+    () => {
+        "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
+         updated_at, started_at, ended_at, progress_percent, progress_message, \
+         CASE WHEN ended_at IS NULL THEN progress_partial END AS progress_partial, \
+         NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, NULL AS outcome_body, \
+         NULL AS error, NULL AS queue_us, NULL AS handler_us"
+    };
+}
+pub(crate) use open_columns;
+
+/// One row of the table `jobs`.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Record {
+    pub id: Uuid,
+    #[sqlx(rename = "type")]
+    pub job_type: String,
+    pub pool: String,
+    pub tier: String,
+    pub tenant: String,
+    pub created_at: i64,
+    pub deadline: i64,
+    pub trace_id: Option<String>,
+    pub reply_partition: i32,
+    pub status: String,
+    pub attempt: i32,
+    pub updated_at: i64,
+    pub started_at: Option<i64>,
+    pub ended_at: Option<i64>,
+    pub progress_percent: Option<f64>,
+    pub progress_message: Option<String>,
+    pub progress_partial: Option<Vec<u8>>,
+    pub outcome_status: Option<i32>,
+    pub outcome_content_type: Option<String>,
+    pub outcome_headers: Option<String>,
+    pub outcome_body: Option<Vec<u8>>,
+    pub error: Option<String>,
+    pub queue_us: Option<i64>,
+    pub handler_us: Option<i64>,
+}
+
+fn corrupt(id: Uuid, column: &str) -> StoreError {
+    StoreError::Corrupt(format!("column {column} of job {id} does not read back"))
+}
+
+fn parsed<T: std::str::FromStr>(id: Uuid, column: &str, text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| corrupt(id, column))
+}
+
+fn json<T: DeserializeOwned>(id: Uuid, column: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| corrupt(id, column))
+}
+
+impl TryFrom<Record> for JobRow {
+    type Error = StoreError;
+
+    fn try_from(record: Record) -> Result<Self, StoreError> {
+        let id = record.id;
+        let outcome = match record.outcome_status {
+            None => None,
+            Some(status) => Some(Outcome {
+                status,
+                content_type: record.outcome_content_type,
+                headers: match &record.outcome_headers {
+                    None => Vec::new(),
+                    Some(text) => json(id, "outcome_headers", text)?,
+                },
+                body: Bytes::from(record.outcome_body.unwrap_or_default()),
+            }),
+        };
+        let timings = match (record.queue_us, record.handler_us) {
+            (Some(queue_us), Some(handler_us)) => Some(Timings {
+                queue_us,
+                handler_us,
+            }),
+            _ => None,
+        };
+        Ok(JobRow {
+            id: JobId::try_from(id).map_err(|_| corrupt(id, "id"))?,
+            summary: JobSummary {
+                job_type: parsed(id, "type", &record.job_type)?,
+                pool: parsed(id, "pool", &record.pool)?,
+                tier: parsed(id, "tier", &record.tier)?,
+                tenant: parsed(id, "tenant", &record.tenant)?,
+                created_at: record.created_at,
+                deadline: record.deadline,
+                trace_id: record.trace_id,
+            },
+            reply_partition: record.reply_partition,
+            status: parsed(id, "status", &record.status)?,
+            attempt: record.attempt,
+            updated_at: record.updated_at,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            progress: record.progress_percent.map(|percent| Progress {
+                percent,
+                message: record.progress_message,
+                partial: record.progress_partial.map(Bytes::from),
+            }),
+            outcome,
+            error: match &record.error {
+                None => None,
+                Some(text) => Some(json(id, "error", text)?),
+            },
+            timings,
+        })
+    }
+}
+
+/// The JSON texts of a row's outcome headers and error.
+pub(crate) fn json_texts(row: &JobRow) -> Result<(Option<String>, Option<String>), StoreError> {
+    let unwritable = |_| StoreError::Refused(format!("job {} cannot be written as JSON", row.id));
+    let headers = row
+        .outcome
+        .as_ref()
+        .map(|outcome| serde_json::to_string(&outcome.headers))
+        .transpose()
+        .map_err(unwritable)?;
+    let error = row
+        .error
+        .as_ref()
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(unwritable)?;
+    Ok((headers, error))
+}
+
+/// How a folded row meets a row that is there: made by an insert while the fold went on, or read by the fold. What
+/// an insert may have added stays; a row that has ended stays as it is.
+macro_rules! on_conflict {
+    () => {
+        "ON CONFLICT (id) DO UPDATE SET trace_id = COALESCE(jobs.trace_id, excluded.trace_id), \
+         status = excluded.status, attempt = excluded.attempt, updated_at = excluded.updated_at, \
+         started_at = excluded.started_at, ended_at = excluded.ended_at, \
+         progress_percent = excluded.progress_percent, progress_message = excluded.progress_message, \
+         progress_partial = excluded.progress_partial, outcome_status = excluded.outcome_status, \
+         outcome_content_type = excluded.outcome_content_type, outcome_headers = excluded.outcome_headers, \
+         outcome_body = excluded.outcome_body, error = excluded.error, queue_us = excluded.queue_us, \
+         handler_us = excluded.handler_us WHERE jobs.ended_at IS NULL"
+    };
+}
+pub(crate) use on_conflict;
+
+/// What the projection needs to know of rows that it has read with [`open_columns`]. Rows whose id is none of a job
+/// were never asked for.
+pub(crate) fn known_rows(records: Vec<Record>) -> HashMap<JobId, Known> {
+    let known = records.into_iter().filter_map(|record| {
+        let id = JobId::try_from(record.id).ok()?;
+        let known = if record.ended_at.is_some() {
+            Known::Ended
+        } else {
+            match JobRow::try_from(record) {
+                Ok(row) => Known::Open(Box::new(row)),
+                Err(error) => Known::Unreadable(error.to_string()),
+            }
+        };
+        Some((id, known))
+    });
+    known.collect()
+}
+
+impl JobRow {
+    /// Roughly how many bytes of unbounded values a write of the row carries.
+    pub(crate) fn weight(&self) -> usize {
+        let partial = self.progress.as_ref().and_then(|it| it.partial.as_ref());
+        partial.map_or(0, Bytes::len) + self.outcome.as_ref().map_or(0, |it| it.body.len())
+    }
+}
+
+impl Lookup {
+    /// The tombstone with that status, or nothing at all.
+    pub(crate) fn tombstone(status: Option<&str>) -> Result<Self, StoreError> {
+        match status {
+            None => Ok(Lookup::Absent),
+            Some(text) => text
+                .parse()
+                .map(Lookup::Tombstone)
+                .map_err(|_| StoreError::Corrupt("a tombstone has no known status".to_owned())),
+        }
+    }
+}
+
+impl From<(String, i64, Vec<u8>)> for Position {
+    fn from((cluster_id, next_offset, last_key): (String, i64, Vec<u8>)) -> Self {
+        Self {
+            cluster_id,
+            next_offset,
+            last_key: String::from_utf8_lossy(&last_key).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The statements. Batches travel as many rows of values in one statement.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use tidegate_contract::{JobId, Millis, Status};
+use uuid::Uuid;
+
+use crate::error::{Fault, StoreError};
+use crate::merge::pending;
+use crate::plan::Known;
+use crate::project::Projecting;
+use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns};
+use crate::types::{Batch, JobRow, Lookup, NewJob, Position};
+
+/// Rows of one statement at most: enough that preparing it does not count, far below the limit on values.
+const ROWS: usize = 64;
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    jobs: &[NewJob],
+) -> Result<(), Fault> {
+    let jobs: BTreeMap<JobId, JobRow> = jobs.iter().map(|job| (job.id, pending(job))).collect();
+    let jobs: Vec<JobRow> = jobs.into_values().collect();
+    for jobs in jobs.chunks(ROWS) {
+        let mut sql = QueryBuilder::<Sqlite>::new(concat!(
+            "INSERT INTO jobs (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, ",
+            "status, attempt, updated_at) SELECT * FROM (",
+        ));
+        sql.push_values(jobs, |mut values, job| {
+            values
+                .push_bind(job.id.as_uuid())
+                .push_bind(job.summary.job_type.as_str())
+                .push_bind(job.summary.pool.as_str())
+                .push_bind(job.summary.tier.as_str())
+                .push_bind(job.summary.tenant.as_str())
+                .push_bind(job.summary.created_at)
+                .push_bind(job.summary.deadline)
+                .push_bind(job.summary.trace_id.as_deref())
+                .push_bind(job.reply_partition)
+                .push_bind(job.status.as_str())
+                .push_bind(job.attempt)
+                .push_bind(job.updated_at);
+        });
+        sql.push(concat!(
+            ") WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE id = column1) ",
+            "ON CONFLICT (id) DO UPDATE SET trace_id = excluded.trace_id ",
+            "WHERE jobs.trace_id IS NULL AND excluded.trace_id IS NOT NULL AND jobs.ended_at IS NULL",
+        ));
+        sql.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn job(connection: &mut SqliteConnection, id: JobId) -> Result<Lookup, Fault> {
+    let record =
+        sqlx::query_as::<_, Record>(concat!("SELECT ", columns!(), " FROM jobs WHERE id = ?1"))
+            .bind(id.as_uuid())
+            .fetch_optional(&mut *connection)
+            .await?;
+    if let Some(record) = record {
+        return Ok(Lookup::Row(Box::new(record.try_into()?)));
+    }
+    let status = sqlx::query_scalar::<_, String>("SELECT status FROM tombstones WHERE id = ?1")
+        .bind(id.as_uuid())
+        .fetch_optional(connection)
+        .await?;
+    Ok(Lookup::tombstone(status.as_deref())?)
+}
+
+pub(super) async fn position(
+    connection: &mut SqliteConnection,
+    partition: i32,
+) -> Result<Option<Position>, Fault> {
+    let row = sqlx::query_as::<_, (String, i64, Vec<u8>)>(
+        "SELECT cluster_id, next_offset, last_key FROM projections WHERE partition = ?1",
+    )
+    .bind(partition)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(Position::from))
+}
+
+pub(super) async fn mark_caught_up(
+    connection: &mut SqliteConnection,
+    partitions: &[(i32, Millis)],
+) -> Result<(), Fault> {
+    for (partition, at) in partitions {
+        sqlx::query(concat!(
+            "INSERT INTO caught_up (partition, at) VALUES (?1, ?2) ",
+            "ON CONFLICT (partition) DO UPDATE SET at = excluded.at WHERE caught_up.at < excluded.at",
+        ))
+        .bind(partition)
+        .bind(at)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn caught_up(
+    connection: &mut SqliteConnection,
+) -> Result<BTreeMap<i32, Option<Millis>>, Fault> {
+    let marks = sqlx::query_as::<_, (i32, Option<Millis>)>(concat!(
+        "SELECT partition, max(at) FROM (",
+        "SELECT partition, NULL AS at FROM projections UNION ALL SELECT partition, at FROM caught_up",
+        ") GROUP BY partition",
+    ))
+    .fetch_all(connection)
+    .await?;
+    Ok(marks.into_iter().collect())
+}
+
+/// The two statements that turn the rows of `$old` into tombstones; they pick the same rows, because nothing
+/// comes between them.
+macro_rules! bury {
+    ($old:literal) => {
+        [
+            concat!(
+                "INSERT INTO tombstones (id, status, created_at) SELECT id, status, ?1 FROM jobs WHERE ",
+                $old,
+                " ON CONFLICT (id) DO NOTHING"
+            ),
+            // The first parameter is named so that both statements have the same ones.
+            concat!("DELETE FROM jobs WHERE ?1 IS NOT NULL AND id IN (SELECT id FROM jobs WHERE ", $old, ")"),
+        ]
+    };
+}
+
+pub(super) async fn purge_ended(
+    connection: &mut SqliteConnection,
+    status: Status,
+    before: Millis,
+    now: Millis,
+    limit: i64,
+) -> Result<u64, Fault> {
+    let mut gone = 0;
+    for sql in bury!(
+        "status = ?4 AND ended_at IS NOT NULL AND ended_at <= ?2 ORDER BY ended_at, id LIMIT ?3"
+    ) {
+        gone = sqlx::query(sql)
+            .bind(now)
+            .bind(before)
+            .bind(limit)
+            .bind(status.as_str())
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+    }
+    Ok(gone)
+}
+
+pub(super) async fn purge_unfinished(
+    connection: &mut SqliteConnection,
+    before: Millis,
+    now: Millis,
+    limit: i64,
+) -> Result<u64, Fault> {
+    let mut gone = 0;
+    for sql in bury!("ended_at IS NULL AND deadline <= ?2 ORDER BY deadline, id LIMIT ?3") {
+        gone = sqlx::query(sql)
+            .bind(now)
+            .bind(before)
+            .bind(limit)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+    }
+    Ok(gone)
+}
+
+pub(super) async fn purge_tombstones(
+    connection: &mut SqliteConnection,
+    before: Millis,
+    limit: u32,
+) -> Result<u64, Fault> {
+    let done = sqlx::query(concat!(
+        "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= ?1 ",
+        "ORDER BY created_at LIMIT ?2)",
+    ))
+    .bind(before)
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+#[async_trait]
+impl Projecting for SqliteConnection {
+    async fn move_position(&mut self, batch: &Batch) -> Result<bool, Fault> {
+        let moved = sqlx::query(concat!(
+            "UPDATE projections SET next_offset = ?1, last_key = ?2 ",
+            "WHERE partition = ?3 AND next_offset = ?4 AND cluster_id = ?5",
+        ))
+        .bind(batch.next)
+        .bind(batch.last_key.as_bytes())
+        .bind(batch.partition)
+        .bind(batch.expected)
+        .bind(batch.cluster_id.as_str())
+        .execute(&mut *self)
+        .await?;
+        if moved.rows_affected() > 0 || !batch.first {
+            return Ok(moved.rows_affected() > 0);
+        }
+        let made = sqlx::query(concat!(
+            "INSERT INTO projections (partition, cluster_id, next_offset, last_key) VALUES (?1, ?2, ?3, ?4) ",
+            "ON CONFLICT (partition) DO NOTHING",
+        ))
+        .bind(batch.partition)
+        .bind(batch.cluster_id.as_str())
+        .bind(batch.next)
+        .bind(batch.last_key.as_bytes())
+        .execute(&mut *self)
+        .await?;
+        Ok(made.rows_affected() > 0)
+    }
+
+    async fn stored_position(&mut self, partition: i32) -> Result<Option<Position>, Fault> {
+        position(self, partition).await
+    }
+
+    async fn known(&mut self, ids: &[JobId]) -> Result<HashMap<JobId, Known>, Fault> {
+        let mut known = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(ROWS) {
+            let rows = concat!("SELECT ", open_columns!(), " FROM jobs WHERE id IN (");
+            let records = among(rows, ids)
+                .build_query_as::<Record>()
+                .fetch_all(&mut *self)
+                .await?;
+            let buried = among("SELECT id FROM tombstones WHERE id IN (", ids)
+                .build_query_scalar::<Uuid>()
+                .fetch_all(&mut *self)
+                .await?;
+            let buried = buried.into_iter().filter_map(|id| JobId::try_from(id).ok());
+            known.extend(buried.map(|id| (id, Known::Buried)));
+            known.extend(known_rows(records));
+        }
+        Ok(known)
+    }
+
+    async fn write(&mut self, rows: &[JobRow]) -> Result<(), Fault> {
+        for rows in rows.chunks(ROWS) {
+            upsert(self, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn savepoint(&mut self, statement: &'static str) -> Result<(), Fault> {
+        sqlx::raw_sql(statement).execute(self).await?;
+        Ok(())
+    }
+}
+
+/// The statement with the ids and a closing bracket behind it.
+fn among(statement: &'static str, ids: &[JobId]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(statement);
+    let mut list = sql.separated(", ");
+    for id in ids {
+        list.push_bind(id.as_uuid());
+    }
+    sql.push(")");
+    sql
+}
+
+async fn upsert(connection: &mut SqliteConnection, rows: &[JobRow]) -> Result<(), Fault> {
+    let texts = rows
+        .iter()
+        .map(json_texts)
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    let mut sql = QueryBuilder::<Sqlite>::new(concat!("INSERT INTO jobs (", columns!(), ") "));
+    sql.push_values(
+        rows.iter().zip(texts),
+        |mut values, (row, (headers, error))| {
+            let progress = row.progress.as_ref();
+            let outcome = row.outcome.as_ref();
+            values
+                .push_bind(row.id.as_uuid())
+                .push_bind(row.summary.job_type.as_str())
+                .push_bind(row.summary.pool.as_str())
+                .push_bind(row.summary.tier.as_str())
+                .push_bind(row.summary.tenant.as_str())
+                .push_bind(row.summary.created_at)
+                .push_bind(row.summary.deadline)
+                .push_bind(row.summary.trace_id.as_deref())
+                .push_bind(row.reply_partition)
+                .push_bind(row.status.as_str())
+                .push_bind(row.attempt)
+                .push_bind(row.updated_at)
+                .push_bind(row.started_at)
+                .push_bind(row.ended_at)
+                .push_bind(progress.map(|it| it.percent))
+                .push_bind(progress.and_then(|it| it.message.as_deref()))
+                .push_bind(progress.and_then(|it| it.partial.as_deref()))
+                .push_bind(outcome.map(|it| it.status))
+                .push_bind(outcome.and_then(|it| it.content_type.as_deref()))
+                .push_bind(headers)
+                .push_bind(outcome.map(|it| &it.body[..]))
+                .push_bind(error)
+                .push_bind(row.timings.map(|it| it.queue_us))
+                .push_bind(row.timings.map(|it| it.handler_us));
+        },
+    );
+    sql.push(" ");
+    sql.push(on_conflict!());
+    sql.build().execute(connection).await?;
+    Ok(())
+}
