@@ -1,0 +1,165 @@
+//! What a worker waits for before it begins, watches while it runs, and does at its end.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tidegate_kafka::{Durability, KafkaError, TopicProblem, check_topics, topic_plan};
+use tidegate_runtime::{Shutdown, retry_forever};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::worker::{Running, Worker};
+
+/// How long the broker has for a sign of life.
+const PROBE: Duration = Duration::from_secs(3);
+/// How many probes pass between two looks at the topics.
+const LOOK_AT_TOPICS: u32 = 15;
+/// What is kept of the grace time for delivering outcomes and leaving the groups, at most.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why the topics cannot be said to be good.
+#[derive(Debug, thiserror::Error)]
+enum NotGood {
+    /// They could not be looked at.
+    #[error(transparent)]
+    Unknown(#[from] KafkaError),
+    #[error(transparent)]
+    Wrong(#[from] TopicProblem),
+}
+
+impl Worker {
+    /// Waits for broker, topics and registry. The partitions of every topic; `None` if told to stop before.
+    pub(crate) async fn bring_up(&self, stop: &CancellationToken) -> Option<HashMap<String, i32>> {
+        let registry = retry_forever(&self.conditions.registry, stop, || {
+            self.engine.outbox.codec.warm_up()
+        });
+        let broker = async {
+            retry_forever(&self.conditions.broker, stop, || self.cluster.probe(PROBE)).await?;
+            let found = retry_forever(&self.conditions.topics, stop, || self.look_at_topics());
+            let found = found.await?;
+            self.topics_are_good();
+            Some(found)
+        };
+        let (registry, found) = tokio::join!(registry, broker);
+        registry.and(found)
+    }
+
+    /// The partitions of the topics that the worker needs, or the first thing that is wrong with them.
+    async fn look_at_topics(&self) -> Result<HashMap<String, i32>, NotGood> {
+        let deadlines = self.types.values().map(|spec| spec.deadline);
+        let longest = deadlines.max().unwrap_or_default();
+        let settings = self.cluster.settings();
+        let plan = topic_plan(settings, &self.engine.settings.pools, longest);
+        let names: Vec<_> = plan.iter().map(|topic| topic.name.clone()).collect();
+        let found = self.cluster.describe(&names).await?;
+        check_topics(&plan, &found, settings.durability)?;
+        let found: HashMap<_, _> = found
+            .into_iter()
+            .map(|topic| (topic.name, topic.partitions))
+            .collect();
+        let replies = found.get(&self.engine.outbox.topic).copied();
+        self.engine.replies.learn(replies.unwrap_or_default());
+        Ok(found)
+    }
+
+    fn topics_are_good(&self) {
+        match self.cluster.settings().durability {
+            Durability::SingleBroker => self
+                .conditions
+                .topics
+                .ok_with("durability is single-broker: what the broker's disk loses is lost"),
+            Durability::Replicated => self.conditions.topics.ok(),
+        }
+    }
+
+    /// Keeps readiness true to the broker. Everything else goes on by itself when it comes back.
+    pub(crate) async fn watch(&self, stop: &CancellationToken) {
+        let mut probes = 0u32;
+        loop {
+            tokio::time::sleep(self.engine.settings.probe_every).await;
+            let queued = self.engine.outbox.producer.in_flight();
+            let queued = usize::try_from(queued).unwrap_or(0);
+            self.engine.metrics.producer_queue(queued);
+            if let Err(error) = self.cluster.probe(PROBE).await {
+                self.conditions.broker.fail(error.to_string());
+                tracing::warn!(%error, "the broker is away");
+                let back =
+                    retry_forever(&self.conditions.broker, stop, || self.cluster.probe(PROBE));
+                if back.await.is_none() {
+                    return;
+                }
+                probes = 0;
+            }
+            // What is not good is looked at with every probe, until it is mended.
+            if !probes.is_multiple_of(LOOK_AT_TOPICS) || self.check_topics_again().await {
+                probes = probes.wrapping_add(1);
+            }
+        }
+    }
+
+    /// Whether the topics are good. Nothing changes when they cannot be looked at: the broker has a condition of its
+    /// own.
+    async fn check_topics_again(&self) -> bool {
+        match self.look_at_topics().await {
+            Ok(_) => {
+                self.topics_are_good();
+                return true;
+            }
+            Err(NotGood::Unknown(error)) => {
+                tracing::debug!(%error, "the topics could not be looked at");
+            }
+            Err(NotGood::Wrong(problem)) => {
+                if self.conditions.topics.is_ok() {
+                    tracing::warn!(%problem, "the topics are not as they should be");
+                }
+                self.conditions.topics.fail(problem.to_string());
+            }
+        }
+        false
+    }
+
+    /// The stop, within the grace time: what takes too long is cut off, stays uncommitted, and runs again elsewhere.
+    pub(crate) async fn wind_down(&self, running: Running, shutdown: &Shutdown) {
+        let grace = self.engine.settings.grace.min(shutdown.remaining());
+        let last_words = LAST_WORDS.min(grace / 3);
+        let until = Instant::now() + grace;
+        tracing::info!(grace_ms = grace.as_millis(), "worker stops");
+        for condition in [
+            &self.conditions.broker,
+            &self.conditions.topics,
+            &self.conditions.registry,
+        ] {
+            condition.fail("stopping");
+        }
+        running.stops.intake.cancel();
+        running.tasks.close();
+        running.intakes.close();
+        let drained = timeout_at(until - last_words, running.tasks.wait()).await;
+        if drained.is_err() {
+            tracing::warn!(
+                tasks = running.tasks.len(),
+                "grace time is up: what still runs is cut off and runs again elsewhere"
+            );
+            self.engine.abort.cancel();
+            let delivered = timeout(last_words / 2, running.tasks.wait()).await;
+            self.engine.outbox.stop.cancel();
+            if delivered.is_err() {
+                tracing::warn!(
+                    "some outcomes were not acknowledged: their jobs run again elsewhere"
+                );
+                let _ = timeout(Duration::from_millis(200), running.tasks.wait()).await;
+            }
+        }
+        let limit = until.saturating_duration_since(Instant::now());
+        let producer = &self.engine.outbox.producer;
+        if let Err(error) = producer.flush(limit.min(last_words)).await {
+            tracing::warn!(%error, "the producer could not be flushed");
+        }
+        running.stops.leave.cancel();
+        let limit = (until + Duration::from_secs(1)).saturating_duration_since(Instant::now());
+        if timeout(limit, running.intakes.wait()).await.is_err() {
+            tracing::warn!("a group was not left in time");
+        }
+        tracing::info!("worker has stopped");
+    }
+}

@@ -1,0 +1,255 @@
+//! A worker from its settings to its end.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tidegate_contract::{JobTypes, Tier};
+use tidegate_kafka::{Cluster, Codec, GroupConsumer, GroupOptions, KafkaError, RegistrySettings};
+use tidegate_runtime::ops::{self, OpsServer};
+use tidegate_runtime::{Condition, Metrics, OpsState, Readiness, Shutdown};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::dispatch::Dispatcher;
+use crate::execute::Engine;
+use crate::handler::Handlers;
+use crate::handlers::{BadHandler, Repertoire};
+use crate::held::Held;
+use crate::intake::{Intake, Stops};
+use crate::lane::{Lane, Room};
+use crate::outbox::{Budget, Outbox};
+use crate::replies::Replies;
+use crate::settings::{BadSetting, WorkerSettings};
+
+/// What a worker is made from.
+pub struct WorkerConfig {
+    pub cluster: Cluster,
+    pub registry: RegistrySettings,
+    pub settings: WorkerSettings,
+    /// The job types that gateways and workers share.
+    pub types: JobTypes,
+    /// The handlers of custom types.
+    pub handlers: Handlers,
+    pub metrics: Metrics,
+    /// The name of this process in events, logs and Kafka.
+    pub instance: String,
+}
+
+/// Why a worker cannot be made. Nothing of this is about a server being away.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
+    #[error(transparent)]
+    Handler(#[from] BadHandler),
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("worker.listen `{listen}`: {problem}")]
+    Listen { listen: String, problem: String },
+}
+
+/// A worker that has not begun yet.
+pub struct Worker {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) cluster: Cluster,
+    pub(crate) types: JobTypes,
+    instance: String,
+    readiness: Readiness,
+    pub(crate) conditions: Conditions,
+    ops: Option<OpsServer>,
+    stop_ops: CancellationToken,
+}
+
+pub(crate) struct Conditions {
+    pub broker: Condition,
+    pub topics: Condition,
+    pub registry: Condition,
+}
+
+/// What a running worker is stopped by.
+pub(crate) struct Running {
+    pub stops: Stops,
+    /// Executions and hand-overs.
+    pub tasks: TaskTracker,
+    /// Intakes and the dispatcher.
+    pub intakes: TaskTracker,
+}
+
+impl Worker {
+    /// Makes a worker and binds its operations endpoint; connects to nothing yet.
+    pub async fn build(config: WorkerConfig) -> Result<Self, WorkerError> {
+        let WorkerConfig {
+            cluster,
+            registry,
+            settings,
+            types,
+            handlers,
+            metrics,
+            instance,
+        } = config;
+        settings.check()?;
+        let repertoire = Repertoire::build(&types, &settings.pools, &handlers)?;
+        let readiness = Readiness::new();
+        let conditions = Conditions {
+            broker: readiness.condition("broker"),
+            topics: readiness.condition("topics"),
+            registry: readiness.condition("registry"),
+        };
+        let stop_ops = CancellationToken::new();
+        let ops = match settings.listen.as_str() {
+            "" => None,
+            listen => {
+                let state = OpsState {
+                    readiness: readiness.clone(),
+                    metrics: metrics.clone(),
+                };
+                let server = ops::serve(listen, state, stop_ops.clone()).await;
+                Some(server.map_err(|error| WorkerError::Listen {
+                    listen: listen.to_owned(),
+                    problem: error.to_string(),
+                })?)
+            }
+        };
+        let outbox = Outbox {
+            producer: cluster.producer(&instance)?,
+            codec: Codec::new(&registry),
+            topic: cluster.topics().replies(),
+            source: instance.clone(),
+            max_record_bytes: cluster.settings().max_record_bytes,
+            budget: Budget::new(settings.outcome_bytes),
+            metrics: metrics.clone(),
+            stop: CancellationToken::new(),
+        };
+        let engine = Arc::new(Engine {
+            settings,
+            repertoire,
+            outbox,
+            replies: Replies::new(cluster.clone()),
+            topics: cluster.topics().clone(),
+            metrics,
+            abort: CancellationToken::new(),
+        });
+        Ok(Self {
+            engine,
+            cluster,
+            types,
+            instance,
+            readiness,
+            conditions,
+            ops,
+            stop_ops,
+        })
+    }
+
+    /// Where the operations endpoint listens.
+    pub fn ops_addr(&self) -> Option<SocketAddr> {
+        self.ops.as_ref().map(OpsServer::addr)
+    }
+
+    /// Whether it can work, and if not, why.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Works until told to stop, and then ends within the grace time: intake, running attempts, outcomes, commits,
+    /// groups, in that order.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
+        let stop = shutdown.token();
+        self.introduce();
+        if let Some(partitions) = self.bring_up(&stop).await {
+            let running = self.start(&partitions)?;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.watch(&stop) => {}
+            }
+            self.wind_down(running, &shutdown).await;
+        }
+        self.stop_ops.cancel();
+        if let Some(ops) = self.ops {
+            ops.stopped().await;
+        }
+        Ok(())
+    }
+
+    fn introduce(&self) {
+        let types: Vec<_> = self.engine.repertoire.types().map(|t| t.as_str()).collect();
+        tracing::info!(
+            instance = self.instance,
+            types = types.join(" "),
+            "worker starts"
+        );
+        for (job_type, handler) in self.engine.repertoire.missing() {
+            tracing::warn!(
+                %job_type,
+                handler,
+                "no handler of this name is built into this worker: jobs of this type are handed on"
+            );
+        }
+    }
+
+    fn start(&self, partitions: &HashMap<String, i32>) -> Result<Running, WorkerError> {
+        let running = Running {
+            stops: Stops {
+                intake: CancellationToken::new(),
+                leave: CancellationToken::new(),
+            },
+            tasks: TaskTracker::new(),
+            intakes: TaskTracker::new(),
+        };
+        let work = Arc::new(Notify::new());
+        let held = Held::new(self.conditions.registry.clone());
+        let mut lanes = Vec::new();
+        for (lane, consumer) in self.lanes()? {
+            let intake = Intake {
+                lane: Arc::clone(&lane),
+                engine: Arc::clone(&self.engine),
+                consumer,
+                partitions: partitions.get(&lane.topic).copied().unwrap_or(1),
+                work: Arc::clone(&work),
+                tasks: running.tasks.clone(),
+                held: held.clone(),
+                stops: running.stops.clone(),
+            };
+            running.intakes.spawn(intake.run());
+            lanes.push(lane);
+        }
+        let dispatcher = Dispatcher {
+            engine: Arc::clone(&self.engine),
+            lanes,
+            work,
+            tasks: running.tasks.clone(),
+            stop: running.stops.intake.clone(),
+        };
+        running.intakes.spawn(dispatcher.run());
+        Ok(running)
+    }
+
+    fn lanes(&self) -> Result<Vec<(Arc<Lane>, GroupConsumer)>, KafkaError> {
+        let settings = &self.engine.settings;
+        let topics = self.cluster.topics();
+        let room = Room {
+            records: settings.look_ahead_records(),
+            bytes: settings.look_ahead_bytes,
+        };
+        let mut pools = settings.pools.clone();
+        pools.sort();
+        pools.dedup();
+        let mut lanes = Vec::new();
+        for pool in &pools {
+            for tier in Tier::ALL {
+                let (topic, group) = (topics.jobs(pool, tier), topics.worker_group(pool, tier));
+                let lane = Lane::new(pool.clone(), tier, topic.clone(), group.clone(), room);
+                let lane = Arc::new(lane);
+                let consumer = self.cluster.group_consumer(GroupOptions {
+                    on_revoke: Some(Arc::clone(&lane) as Arc<_>),
+                    queued_bytes: room.bytes,
+                    ..GroupOptions::new(topic, group, self.instance.clone())
+                })?;
+                lanes.push((lane, consumer));
+            }
+        }
+        Ok(lanes)
+    }
+}
