@@ -1,0 +1,173 @@
+//! Bringing up what a gateway depends on: each a named condition, tried until it is met, with the reason why not.
+//!
+//! Order: the registry and the store by themselves; the topics once the broker answers; the replies when store and
+//! topics are there. The broker is asked for as long as the gateway lives, because submits are refused at once while
+//! it is known to be away.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tidegate_contract::{JobTypes, Pool};
+use tidegate_kafka::{
+    Cluster, ClusterInfo, Codec, Durability, KafkaError, Producer, TopicPlan, check_topics,
+    topic_plan,
+};
+use tidegate_runtime::metrics::Metrics;
+use tidegate_runtime::readiness::{Condition, Readiness};
+use tidegate_runtime::retry_forever;
+use tidegate_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::replies::{Replies, RepliesConfig, StoreHealth};
+use crate::waits::Waits;
+
+/// How often the broker is asked for a sign of life, and for how long.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_LIMIT: Duration = Duration::from_millis(1500);
+/// One probe may fail for another reason than that the broker is away.
+const PROBES_TO_FAIL: u32 = 2;
+/// The least that topics are planned for, whatever the types say.
+const LEAST_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// What `readyz` repeats about the weaker durability.
+const SINGLE_BROKER: &str =
+    "kafka.durability is single-broker: what the disk of one broker loses is lost";
+
+/// What is to be brought up.
+#[derive(Clone)]
+pub struct Bringup {
+    pub cluster: Cluster,
+    pub codec: Codec,
+    pub producer: Producer,
+    pub store: Arc<dyn Store>,
+    pub health: StoreHealth,
+    pub waits: Waits,
+    pub types: Arc<JobTypes>,
+    pub queue_bytes: usize,
+    pub instance: String,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+    /// Where the replies are put once they run.
+    pub replies: Arc<OnceLock<Replies>>,
+}
+
+impl Bringup {
+    /// Asks the broker until `stop`, and says on its condition what it answers.
+    pub async fn watch_broker(self, stop: CancellationToken) {
+        let condition = self.readiness.condition("broker");
+        let mut failures = 0;
+        loop {
+            let probe = self.cluster.probe(PROBE_LIMIT);
+            let Some(answer) = stop.run_until_cancelled(probe).await else {
+                return;
+            };
+            match answer {
+                Ok(_) => {
+                    if failures >= PROBES_TO_FAIL {
+                        tracing::info!("kafka answers again");
+                    }
+                    failures = 0;
+                    condition.ok();
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == PROBES_TO_FAIL {
+                        tracing::warn!(%error, "kafka is away: submits are refused");
+                    }
+                    if failures >= PROBES_TO_FAIL || !condition.is_ok() {
+                        condition.fail(error.to_string());
+                    }
+                }
+            }
+            let pause = tokio::time::sleep(PROBE_EVERY);
+            if stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Brings up everything, and ends when the replies run or `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let registry = self.readiness.condition("registry");
+        let store = self.readiness.condition("store");
+        let topics = self.readiness.condition("topics");
+        let warm = retry_forever(&registry, &stop, || self.codec.warm_up());
+        let prepared = async {
+            let done = retry_forever(&store, &stop, || self.store.prepare()).await;
+            if done.is_some() {
+                self.health.succeeded();
+            }
+            done
+        };
+        let checked = self.check_topics(&topics, &stop);
+        if let (Some(()), Some(()), Some((cluster, partitions))) =
+            tokio::join!(warm, prepared, checked)
+        {
+            self.join(cluster, partitions);
+        }
+    }
+
+    /// The cluster, and how many partitions its replies topic has.
+    async fn check_topics(
+        &self,
+        condition: &Condition,
+        stop: &CancellationToken,
+    ) -> Option<(ClusterInfo, i32)> {
+        let durability = self.cluster.settings().durability;
+        let plan = self.plan();
+        let names: Vec<_> = plan.iter().map(|topic| topic.name.clone()).collect();
+        let replies = self.cluster.topics().replies();
+        let found = retry_forever(condition, stop, async || {
+            let info = self.cluster.probe(PROBE_LIMIT).await.map_err(text)?;
+            let found = self.cluster.describe(&names).await.map_err(text)?;
+            check_topics(&plan, &found, durability).map_err(|problem| problem.0)?;
+            let replies = found.iter().find(|topic| topic.name == replies);
+            let replies = replies.ok_or("the replies topic is missing")?;
+            Ok::<_, String>((info, replies.partitions))
+        })
+        .await?;
+        if durability == Durability::SingleBroker {
+            condition.ok_with(SINGLE_BROKER);
+        }
+        Some(found)
+    }
+
+    fn plan(&self) -> Vec<TopicPlan> {
+        let pools: Vec<Pool> = self.types.values().map(|spec| spec.pool.clone()).collect();
+        let longest = self.types.values().map(|spec| spec.deadline).max();
+        let longest = longest.unwrap_or_default().max(LEAST_DEADLINE);
+        topic_plan(self.cluster.settings(), &pools, longest)
+    }
+
+    /// Joins the group of gateways. The condition `replies` is the replies' own: they meet it with their first home.
+    fn join(self, cluster: ClusterInfo, partitions: i32) {
+        let condition = self.readiness.condition("replies");
+        let spawned = Replies::spawn(RepliesConfig {
+            cluster: self.cluster,
+            cluster_id: cluster.cluster_id,
+            partitions,
+            codec: self.codec,
+            producer: self.producer,
+            store: self.store,
+            health: self.health,
+            waits: self.waits,
+            queue_bytes: self.queue_bytes,
+            instance: self.instance,
+            metrics: self.metrics,
+            readiness: self.readiness,
+        });
+        match spawned {
+            Ok(replies) => {
+                let _ = self.replies.set(replies);
+            }
+            // Only settings that librdkafka refuses: trying again changes nothing.
+            Err(error) => {
+                tracing::error!(%error, "replies cannot be read");
+                condition.fail(error.to_string());
+            }
+        }
+    }
+}
+
+fn text(error: KafkaError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,313 @@
+//! What has been read from the replies and is not yet in the store: one bounded queue a partition.
+//!
+//! The reader pushes, the projector takes batches. Each assignment of a partition opens a queue of a new *epoch*;
+//! what belongs to an older epoch is ignored on both sides, so that a partition that comes and goes quickly never
+//! mixes two readings. A queue over its limit tells the reader to pause that partition; it never drops anything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidegate_contract::{JobEvent, Millis};
+use tokio::sync::Notify;
+
+/// Counts the openings of queues; never reused within a process.
+pub(crate) type Epoch = u64;
+
+/// One record of the replies, decoded.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub offset: i64,
+    /// The record's key as text, empty if it had none.
+    pub key: String,
+    /// `None` for a record that could not be read and was set aside.
+    pub event: Option<JobEvent>,
+    /// Size of the record, for the bound.
+    pub bytes: usize,
+    /// The record's timestamp.
+    pub timestamp: Option<Millis>,
+}
+
+/// Consecutive records of one partition, for one transaction.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub partition: i32,
+    pub epoch: Epoch,
+    /// The position that the store must be at.
+    pub expected: i64,
+    pub entries: Vec<Entry>,
+}
+
+impl Taken {
+    /// The position after this batch.
+    pub fn next(&self) -> i64 {
+        self.entries
+            .last()
+            .map_or(self.expected, |entry| entry.offset + 1)
+    }
+}
+
+/// Whether the reader may go on reading a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    Fine,
+    Full,
+}
+
+pub(crate) struct Queues {
+    inner: Mutex<Inner>,
+    /// Told when there may be something to take.
+    filled: Notify,
+    /// Bytes a partition may hold before it is full.
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    last_epoch: Epoch,
+    /// Where the search for the next batch begins, so that busy partitions do not starve the others.
+    cursor: i32,
+    queues: BTreeMap<i32, Queue>,
+}
+
+struct Queue {
+    epoch: Epoch,
+    position: i64,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// A batch of this partition is being written.
+    busy: bool,
+}
+
+impl Queues {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            inner: Mutex::default(),
+            filled: Notify::new(),
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts anew for a partition whose stored position is `position`.
+    pub fn open(&self, partition: i32, position: i64) -> Epoch {
+        let mut inner = self.lock();
+        inner.last_epoch += 1;
+        let epoch = inner.last_epoch;
+        let queue = Queue {
+            epoch,
+            position,
+            entries: VecDeque::new(),
+            bytes: 0,
+            busy: false,
+        };
+        inner.queues.insert(partition, queue);
+        epoch
+    }
+
+    /// Forgets a partition and all that is queued for it: whoever owns it next reads it again.
+    pub fn close(&self, partition: i32) {
+        self.lock().queues.remove(&partition);
+    }
+
+    /// Whether work of this epoch still counts.
+    pub fn is_current(&self, partition: i32, epoch: Epoch) -> bool {
+        self.lock()
+            .queues
+            .get(&partition)
+            .is_some_and(|queue| queue.epoch == epoch)
+    }
+
+    /// Adds a record. What belongs to an older epoch is dropped.
+    pub fn push(&self, partition: i32, epoch: Epoch, entry: Entry) -> Pressure {
+        let pressure = {
+            let mut inner = self.lock();
+            let Some(queue) = inner
+                .queues
+                .get_mut(&partition)
+                .filter(|queue| queue.epoch == epoch)
+            else {
+                return Pressure::Fine;
+            };
+            queue.bytes += entry.bytes;
+            queue.entries.push_back(entry);
+            if queue.bytes >= self.limit {
+                Pressure::Full
+            } else {
+                Pressure::Fine
+            }
+        };
+        self.filled.notify_one();
+        pressure
+    }
+
+    /// Whether a partition that was full has room again: below half its limit.
+    pub fn has_room(&self, partition: i32) -> bool {
+        self.lock()
+            .queues
+            .get(&partition)
+            .is_none_or(|queue| queue.bytes < self.limit / 2)
+    }
+
+    /// Whether all that was pushed for a partition is in the store.
+    pub fn is_drained(&self, partition: i32) -> bool {
+        self.lock()
+            .queues
+            .get(&partition)
+            .is_none_or(|queue| queue.entries.is_empty() && !queue.busy)
+    }
+
+    /// Whether all that was pushed is in the store.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// Bytes queued over all partitions, with those that are being written.
+    pub fn bytes(&self) -> usize {
+        self.lock().queues.values().map(|queue| queue.bytes).sum()
+    }
+
+    /// The next batch of at most `max_events` records of one partition that nobody else writes right now.
+    pub fn take(&self, max_events: usize) -> Option<Taken> {
+        let mut inner = self.lock();
+        let cursor = inner.cursor;
+        let ready = |(_, queue): &(&i32, &mut Queue)| !queue.busy && !queue.entries.is_empty();
+        let (before, after): (Vec<_>, Vec<_>) = inner
+            .queues
+            .iter_mut()
+            .filter(ready)
+            .partition(|(partition, _)| **partition <= cursor);
+        let (partition, queue) = after.into_iter().chain(before).next()?;
+        let count = queue.entries.len().min(max_events);
+        let entries = queue.entries.drain(..count).collect();
+        queue.busy = true;
+        let taken = Taken {
+            partition: *partition,
+            epoch: queue.epoch,
+            expected: queue.position,
+            entries,
+        };
+        inner.cursor = taken.partition;
+        drop(inner);
+        // Another writer may find work in another partition.
+        self.filled.notify_one();
+        Some(taken)
+    }
+
+    /// Notes that a batch is in the store. Its bytes count until then, so that the bound covers what is being
+    /// written.
+    pub fn applied(&self, taken: &Taken) {
+        let mut inner = self.lock();
+        if let Some(queue) = inner
+            .queues
+            .get_mut(&taken.partition)
+            .filter(|queue| queue.epoch == taken.epoch)
+        {
+            queue.busy = false;
+            queue.position = taken.next();
+            queue.bytes -= taken.entries.iter().map(|entry| entry.bytes).sum::<usize>();
+        }
+        drop(inner);
+        self.filled.notify_one();
+    }
+
+    /// Waits until [`Queues::take`] may find something.
+    pub async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(offset: i64) -> Entry {
+        Entry {
+            offset,
+            key: offset.to_string(),
+            event: None,
+            bytes: 10,
+            timestamp: None,
+        }
+    }
+
+    #[test]
+    fn batches_follow_on_from_each_other() {
+        let queues = Queues::new(1000);
+        let epoch = queues.open(5, 100);
+        for offset in 100..107 {
+            assert_eq!(queues.push(5, epoch, entry(offset)), Pressure::Fine);
+        }
+        let first = queues.take(4).unwrap();
+        assert_eq!(
+            (first.expected, first.next(), first.entries.len()),
+            (100, 104, 4)
+        );
+        assert!(queues.take(4).is_none(), "one batch a partition at a time");
+        queues.applied(&first);
+        let second = queues.take(4).unwrap();
+        assert_eq!((second.expected, second.next()), (104, 107));
+        assert!(!queues.is_drained(5));
+        queues.applied(&second);
+        assert!(queues.is_drained(5) && queues.bytes() == 0);
+    }
+
+    #[test]
+    fn the_bound_covers_what_is_being_written() {
+        let queues = Queues::new(40);
+        let epoch = queues.open(0, 0);
+        let pressures: Vec<_> = (0..4)
+            .map(|offset| queues.push(0, epoch, entry(offset)))
+            .collect();
+        assert_eq!(
+            pressures,
+            [
+                Pressure::Fine,
+                Pressure::Fine,
+                Pressure::Fine,
+                Pressure::Full
+            ]
+        );
+        let taken = queues.take(3).unwrap();
+        assert!(!queues.has_room(0));
+        queues.applied(&taken);
+        assert!(queues.has_room(0));
+    }
+
+    #[test]
+    fn an_older_epoch_is_ignored() {
+        let queues = Queues::new(1000);
+        let old = queues.open(1, 0);
+        queues.push(1, old, entry(0));
+        let taken = queues.take(10).unwrap();
+        let new = queues.open(1, 50);
+        assert!(!queues.is_current(1, old) && queues.is_current(1, new));
+        queues.push(1, old, entry(1));
+        queues.applied(&taken);
+        assert!(queues.is_drained(1));
+        queues.push(1, new, entry(50));
+        assert_eq!(queues.take(10).unwrap().expected, 50);
+        queues.close(1);
+        assert!(queues.take(10).is_none() && !queues.is_current(1, new));
+    }
+
+    #[test]
+    fn partitions_take_turns() {
+        let queues = Queues::new(1000);
+        for partition in [1, 2, 3] {
+            let epoch = queues.open(partition, 0);
+            for offset in 0..4 {
+                queues.push(partition, epoch, entry(offset));
+            }
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let taken = queues.take(2).unwrap();
+            order.push(taken.partition);
+            queues.applied(&taken);
+        }
+        assert_eq!(order, [1, 2, 3, 1, 2, 3]);
+    }
+}

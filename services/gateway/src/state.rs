@@ -1,0 +1,98 @@
+//! What all handlers share.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tidegate_contract::{JobId, JobTypes, Topics};
+use tidegate_runtime::metrics::Metrics;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Auth;
+use crate::engine::Engine;
+use crate::routes::Routes;
+use crate::settings::GatewaySettings;
+use crate::waits::Waits;
+
+/// The state of one gateway's HTTP side.
+pub struct AppState {
+    pub engine: Arc<dyn Engine>,
+    pub waits: Waits,
+    pub types: Arc<JobTypes>,
+    pub routes: Arc<Routes>,
+    pub settings: GatewaySettings,
+    pub auth: Auth,
+    pub metrics: Metrics,
+    pub topics: Topics,
+    pub instance: String,
+    /// Largest job record, in bytes.
+    pub max_record_bytes: usize,
+    /// KiB of bodies that may be in memory before they are produced.
+    pub body_memory: Semaphore,
+    pub stop: Stop,
+    pub tasks: Tasks,
+    /// Requests being handled.
+    pub requests: AtomicUsize,
+}
+
+/// The two steps of a stop, as handlers see them.
+#[derive(Clone, Default)]
+pub struct Stop {
+    /// No new jobs are taken.
+    pub intake: CancellationToken,
+    /// Waits become `202` now.
+    pub waits: CancellationToken,
+}
+
+/// Where work runs that a closed connection must not cut: on the runtime that made the gateway, since those of the
+/// HTTP threads end with the HTTP server.
+#[derive(Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    runtime: Handle,
+}
+
+impl Tasks {
+    /// Tasks on the current runtime.
+    pub fn on_this_runtime() -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Starts a task.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn_on(work, &self.runtime);
+    }
+
+    /// Waits until all have ended.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+impl AppState {
+    /// Where the status of a job is, for the client that submitted it on a configured route or on ours.
+    pub fn status_url(&self, id: JobId, configured: bool) -> String {
+        let path = configured
+            .then(|| self.routes.status_path(id))
+            .flatten()
+            .unwrap_or_else(|| format!("/v1/jobs/{id}"));
+        self.settings.url_of(&path)
+    }
+
+    /// Where its result is.
+    pub fn result_url(&self, id: JobId) -> String {
+        self.settings.url_of(&format!("/v1/jobs/{id}/result"))
+    }
+
+    /// Requests being handled now.
+    pub fn requests_open(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+}

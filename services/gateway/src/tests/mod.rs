@@ -1,0 +1,395 @@
+//! The HTTP side on a fake engine: every answer, in milliseconds.
+
+mod inputs;
+mod jobs;
+mod outages;
+mod sockets;
+mod waiting;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header::HeaderMap;
+use actix_web::middleware::from_fn;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::web::Data;
+use actix_web::{App, http::StatusCode};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value;
+use tidegate_contract::{
+    EventKind, HandlerSpec, JobError, JobEvent, JobId, JobMessage, JobSummary, JobTypeSpec,
+    JobTypes, Millis, Mode, Outcome, Pool, Status, Tier, Timings, Topics, now_millis,
+};
+use tidegate_kafka::{CodecError, Delivered, Outgoing, ProduceError};
+use tidegate_runtime::metrics::Metrics;
+use tidegate_runtime::ops::OpsState;
+use tidegate_runtime::readiness::Readiness;
+use tidegate_store::{JobRow, Lookup, NewJob, StoreError};
+use tokio::sync::Semaphore;
+
+use crate::auth::Auth;
+use crate::docs::{Docs, openapi};
+use crate::engine::{Ack, Engine};
+use crate::observe::observe;
+use crate::problem::ApiError;
+use crate::routes::Routes;
+use crate::server;
+use crate::settings::{AuthSettings, GatewaySettings, RouteKind, RouteSettings};
+use crate::state::{AppState, Stop, Tasks};
+use crate::waits::Waits;
+
+pub const HOME: i32 = 7;
+
+/// What the fake's workers do with a job.
+type Work = Box<dyn Fn(&JobMessage) -> Option<JobEvent> + Send + Sync>;
+
+/// Kafka, store and workers in one struct.
+pub struct Fake {
+    pub waits: Waits,
+    pub obstacle: Mutex<Option<ApiError>>,
+    pub no_home: AtomicBool,
+    pub cold_codec: AtomicBool,
+    /// What becomes of records on the jobs topics, in place of being written.
+    pub refuse_at_once: Mutex<Option<ProduceError>>,
+    pub refuse_later: Mutex<Option<ProduceError>>,
+    pub refuse_events: AtomicBool,
+    pub store_away: AtomicBool,
+    pub sent: Mutex<Vec<Outgoing>>,
+    pub inserted: Mutex<Vec<NewJob>>,
+    pub found: Mutex<HashMap<JobId, Lookup>>,
+    pub horizon: Mutex<Option<Millis>>,
+    pub workers: Mutex<Option<usize>>,
+    pub work: Mutex<Work>,
+}
+
+impl Fake {
+    fn new(waits: Waits) -> Self {
+        Self {
+            waits,
+            obstacle: Mutex::default(),
+            no_home: AtomicBool::default(),
+            cold_codec: AtomicBool::default(),
+            refuse_at_once: Mutex::default(),
+            refuse_later: Mutex::default(),
+            refuse_events: AtomicBool::default(),
+            store_away: AtomicBool::default(),
+            sent: Mutex::default(),
+            inserted: Mutex::default(),
+            found: Mutex::default(),
+            horizon: Mutex::new(Some(Millis::MAX)),
+            workers: Mutex::default(),
+            work: Mutex::new(Box::new(|job| Some(echo(job)))),
+        }
+    }
+
+    /// From now on jobs are handled like this; `None`: nobody takes them.
+    pub fn handle(&self, work: impl Fn(&JobMessage) -> Option<JobEvent> + Send + Sync + 'static) {
+        *self.work.lock().unwrap() = Box::new(work);
+    }
+
+    /// The jobs that were sent.
+    pub fn jobs(&self) -> Vec<JobMessage> {
+        let sent = self.sent.lock().unwrap();
+        let jobs = sent.iter().filter(|out| out.topic.contains("jobs."));
+        jobs.map(|out| serde_json::from_slice(&out.payload).unwrap())
+            .collect()
+    }
+
+    fn away(&self) -> Result<(), StoreError> {
+        match self.store_away.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("away".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Fake {
+    fn obstacle(&self) -> Option<ApiError> {
+        self.obstacle.lock().unwrap().clone()
+    }
+
+    fn home(&self) -> Option<i32> {
+        (!self.no_home.load(Ordering::Relaxed)).then_some(HOME)
+    }
+
+    fn encode_job(&self, job: &JobMessage) -> Result<Bytes, CodecError> {
+        if self.cold_codec.load(Ordering::Relaxed) {
+            return Err(CodecError::NotReady);
+        }
+        Ok(serde_json::to_vec(job).unwrap().into())
+    }
+
+    fn encode_event(&self, event: &JobEvent) -> Result<Bytes, CodecError> {
+        Ok(serde_json::to_vec(event).unwrap().into())
+    }
+
+    fn enqueue(&self, out: Outgoing) -> Result<Ack, ProduceError> {
+        let delivered = Delivered {
+            partition: 1,
+            offset: 2,
+        };
+        if out.topic.ends_with("replies") {
+            if self.refuse_events.load(Ordering::Relaxed) {
+                return Err(ProduceError::QueueFull);
+            }
+            self.sent.lock().unwrap().push(out);
+            return Ok(Box::pin(async move { Ok(delivered) }));
+        }
+        if let Some(error) = self.refuse_at_once.lock().unwrap().clone() {
+            return Err(error);
+        }
+        if let Some(error) = self.refuse_later.lock().unwrap().clone() {
+            return Ok(Box::pin(async move { Err(error) }));
+        }
+        let job: JobMessage = serde_json::from_slice(&out.payload).unwrap();
+        self.sent.lock().unwrap().push(out);
+        let event = (self.work.lock().unwrap())(&job);
+        let waits = self.waits.clone();
+        Ok(Box::pin(async move {
+            if let Some(event) = event {
+                waits.complete(Arc::new(event), Instant::now());
+            }
+            Ok(delivered)
+        }))
+    }
+
+    fn store_ok(&self) -> bool {
+        self.away().is_ok()
+    }
+
+    async fn insert(&self, job: NewJob) -> Result<(), StoreError> {
+        self.away()?;
+        let row = pending(&job);
+        self.found
+            .lock()
+            .unwrap()
+            .entry(job.id)
+            .or_insert(Lookup::Row(Box::new(row)));
+        self.inserted.lock().unwrap().push(job);
+        Ok(())
+    }
+
+    async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
+        self.away()?;
+        Ok(self
+            .found
+            .lock()
+            .unwrap()
+            .get(&id)
+            .cloned()
+            .unwrap_or(Lookup::Absent))
+    }
+
+    async fn lag_horizon(&self) -> Option<Millis> {
+        *self.horizon.lock().unwrap()
+    }
+
+    async fn workers(&self, _: &Pool, _: Tier) -> Option<usize> {
+        *self.workers.lock().unwrap()
+    }
+}
+
+/// The row of a job that was just accepted.
+pub fn pending(job: &NewJob) -> JobRow {
+    JobRow {
+        id: job.id,
+        summary: job.summary.clone(),
+        reply_partition: job.reply_partition,
+        status: Status::Pending,
+        attempt: 0,
+        updated_at: job.summary.created_at,
+        started_at: None,
+        ended_at: None,
+        progress: None,
+        outcome: None,
+        error: None,
+        timings: None,
+    }
+}
+
+/// The end of a job in this way.
+pub fn end(job: &JobMessage, kind: EventKind) -> JobEvent {
+    JobEvent {
+        job_id: job.job_id,
+        kind,
+        at: now_millis(),
+        attempt: 1,
+        job: JobSummary::of(job, None),
+        source: "worker-1".into(),
+        outcome: None,
+        error: None,
+        progress: None,
+        timings: Some(Timings {
+            queue_us: 1_000,
+            handler_us: 2_000,
+        }),
+    }
+}
+
+/// Completed with the body it came with.
+pub fn echo(job: &JobMessage) -> JobEvent {
+    JobEvent {
+        outcome: Some(Outcome {
+            status: 200,
+            content_type: job.content_type.clone(),
+            headers: vec![],
+            body: job.body.clone(),
+        }),
+        ..end(job, EventKind::Completed)
+    }
+}
+
+/// Ended with this error.
+pub fn ended_with(job: &JobMessage, kind: EventKind, error: JobError) -> JobEvent {
+    JobEvent {
+        error: Some(error),
+        ..end(job, kind)
+    }
+}
+
+/// A gateway's HTTP side, its fake, and what its answers are asked with.
+pub struct Bench {
+    pub fake: Arc<Fake>,
+    pub state: Data<AppState>,
+    docs: Data<Docs>,
+    ops: OpsState,
+}
+
+/// An answer, read.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Checks status, media type and the members that every problem has; gives the document.
+    pub fn problem(&self, status: u16, kind: &str) -> Value {
+        let doc = self.json();
+        assert_eq!(self.status, status, "{doc}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(doc["type"], format!("/problems/{kind}"), "{doc}");
+        assert_eq!(doc["status"], status);
+        for member in ["title", "detail", "code", "source"] {
+            assert!(doc[member].is_string(), "{member}: {doc}");
+        }
+        assert!(doc["repeatSafe"].is_boolean(), "{doc}");
+        if status == 503 {
+            assert!(!self.header("retry-after").is_empty(), "{doc}");
+        }
+        doc
+    }
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(GatewaySettings::default(), AuthSettings::default())
+    }
+
+    pub fn with(settings: GatewaySettings, auth: AuthSettings) -> Self {
+        let mut types = JobTypes::new();
+        let echo = JobTypeSpec::new(HandlerSpec::Echo);
+        let mut later = echo.clone();
+        later.mode = Mode::Async;
+        later.content = tidegate_contract::Content::Any;
+        later.allowed_tiers = vec![Tier::High];
+        later.pass_headers = vec!["accept".into(), "authorization".into()];
+        types.insert("echo".parse().unwrap(), echo);
+        types.insert("later".parse().unwrap(), later);
+        let submit = RouteSettings {
+            method: None,
+            path: "/shops/{shop}/report".into(),
+            kind: RouteKind::Submit,
+            job_type: "later".parse().ok(),
+        };
+        let status = RouteSettings {
+            path: "/jobs/{id}".into(),
+            kind: RouteKind::Status,
+            job_type: None,
+            ..submit.clone()
+        };
+        let routes = Routes::new(&[submit, status], &types).unwrap();
+        let waits = Waits::new(settings.max_waits);
+        let fake = Arc::new(Fake::new(waits.clone()));
+        let docs = Docs::new(&openapi(&routes, &types, None));
+        let metrics = Metrics::new(types.keys().map(|name| name.as_str()));
+        let state = AppState {
+            engine: fake.clone(),
+            waits,
+            types: Arc::new(types),
+            routes: Arc::new(routes),
+            auth: Auth::new(&auth).unwrap(),
+            metrics: metrics.clone(),
+            topics: Topics::new("t."),
+            instance: "gateway-1".into(),
+            // The fake writes bodies as arrays of numbers.
+            max_record_bytes: 16 << 20,
+            body_memory: Semaphore::new(settings.body_memory / 1024),
+            settings,
+            stop: Stop::default(),
+            tasks: Tasks::on_this_runtime(),
+            requests: AtomicUsize::new(0),
+        };
+        Self {
+            fake,
+            state: Data::new(state),
+            docs: Data::new(docs),
+            ops: OpsState {
+                readiness: Readiness::new(),
+                metrics,
+            },
+        }
+    }
+
+    /// Asks, and reads the whole answer.
+    pub async fn ask(&self, request: TestRequest) -> Answer {
+        let (state, docs, ops) = (self.state.clone(), self.docs.clone(), self.ops.clone());
+        let app = App::new()
+            .wrap(from_fn(observe))
+            .configure(move |app| server::configure(app, &state, &docs, ops));
+        let app = init_service(app).await;
+        let response: ServiceResponse<_> = call_service(&app, request.to_request()).await;
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: read_body(response).await,
+        }
+    }
+
+    /// `POST` of a JSON body to a job type.
+    pub async fn post(&self, job_type: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = TestRequest::post().uri(&format!("/v1/jobs/{job_type}"));
+        for header in headers {
+            request = request.append_header(*header);
+        }
+        self.ask(request.set_payload(body.to_owned())).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask(TestRequest::get().uri(path)).await
+    }
+}
+
+/// Polls until it holds, or fails after five seconds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < limit, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,249 @@
+//! Replies on the embedded broker, with a store that can be taken away.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tidegate_contract::*;
+use tidegate_gateway::replies::{Replies, RepliesConfig, StoreHealth};
+use tidegate_gateway::waits::Waits;
+use tidegate_kafka::embedded::{EmbeddedBroker, EmbeddedRegistry};
+use tidegate_kafka::{
+    Codec, KafkaSettings, Outgoing, PartitionCounts, Producer, RegistrySettings, topic_plan,
+};
+use tidegate_runtime::metrics::Metrics;
+use tidegate_runtime::readiness::Readiness;
+use tidegate_store::*;
+
+/// The store of a gateway, with a switch.
+pub struct Gate {
+    pub inner: Arc<dyn Store>,
+    away: AtomicBool,
+}
+
+impl Gate {
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn pass(&self) -> Result<&Arc<dyn Store>, StoreError> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(StoreError::Unavailable("switched off".into())),
+            false => Ok(&self.inner),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Gate {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.pass()?.prepare().await
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.pass()?.ping().await
+    }
+    async fn insert(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
+        self.pass()?.insert(jobs).await
+    }
+    async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
+        self.pass()?.job(id).await
+    }
+    async fn position(&self, partition: i32) -> Result<Option<Position>, StoreError> {
+        self.pass()?.position(partition).await
+    }
+    async fn project(&self, batch: Batch) -> Result<Projected, StoreError> {
+        self.pass()?.project(batch).await
+    }
+    async fn mark_caught_up(&self, partitions: &[(i32, Millis)]) -> Result<(), StoreError> {
+        self.pass()?.mark_caught_up(partitions).await
+    }
+    async fn caught_up_by_partition(&self) -> Result<BTreeMap<i32, Option<Millis>>, StoreError> {
+        self.pass()?.caught_up_by_partition().await
+    }
+    async fn purge(&self, now: Millis, limit: u32) -> Result<Purged, StoreError> {
+        self.pass()?.purge(now, limit).await
+    }
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// One embedded broker, one registry, one store.
+pub struct Bench {
+    pub broker: EmbeddedBroker,
+    _registry: EmbeddedRegistry,
+    pub codec: Codec,
+    pub producer: Producer,
+    pub store: Arc<Gate>,
+    pub partitions: i32,
+}
+
+/// The replies of one gateway on a [`Bench`].
+pub struct Gateway {
+    pub replies: Replies,
+    pub waits: Waits,
+    pub readiness: Readiness,
+}
+
+impl Bench {
+    pub async fn new(partitions: i32) -> Self {
+        let settings = KafkaSettings {
+            partitions: PartitionCounts {
+                jobs: 1,
+                replies: partitions,
+                dead_letters: 1,
+            },
+            ..KafkaSettings::default()
+        };
+        let plan = topic_plan(&settings, &[Pool::default()], Duration::from_secs(60));
+        let broker = EmbeddedBroker::start_with(settings, &plan).unwrap();
+        let registry = EmbeddedRegistry::start().unwrap();
+        let codec = Codec::new(&RegistrySettings {
+            url: registry.url().to_owned(),
+            register: true,
+            ..RegistrySettings::default()
+        });
+        codec.warm_up().await.unwrap();
+        let inner = open(&StoreSettings {
+            url: Secret::new("sqlite::memory:"),
+            ..StoreSettings::default()
+        })
+        .unwrap();
+        inner.prepare().await.unwrap();
+        let store = Arc::new(Gate {
+            inner,
+            away: AtomicBool::new(false),
+        });
+        let producer = broker.cluster().producer("bench").unwrap();
+        Self {
+            broker,
+            _registry: registry,
+            codec,
+            producer,
+            store,
+            partitions,
+        }
+    }
+
+    /// Joins a gateway; `queue_bytes` bounds what waits for the store, a partition.
+    pub async fn gateway(&self, name: &str, queue_bytes: usize) -> Gateway {
+        let readiness = Readiness::new();
+        readiness.condition("broker").ok();
+        let health = StoreHealth::new(readiness.condition("store"));
+        health.succeeded();
+        let cluster = self.broker.cluster();
+        let info = cluster.probe(Duration::from_secs(10)).await.unwrap();
+        let waits = Waits::new(10_000);
+        let replies = Replies::spawn(RepliesConfig {
+            cluster,
+            cluster_id: info.cluster_id,
+            partitions: self.partitions,
+            codec: self.codec.clone(),
+            producer: self.producer.clone(),
+            store: self.store.clone(),
+            health,
+            waits: waits.clone(),
+            queue_bytes,
+            instance: name.to_owned(),
+            metrics: Metrics::new(["echo"]),
+            readiness: readiness.clone(),
+        })
+        .unwrap();
+        Gateway {
+            replies,
+            waits,
+            readiness,
+        }
+    }
+
+    /// Produces an event of a job, as a worker does.
+    pub async fn reply(&self, partition: i32, event: &JobEvent) {
+        let payload = self.codec.encode_event(event).unwrap();
+        self.write(partition, event, payload).await;
+    }
+
+    /// The same with a value of our choice.
+    pub async fn write(&self, partition: i32, event: &JobEvent, payload: Bytes) {
+        let out = Outgoing {
+            topic: self.broker.cluster().topics().replies(),
+            partition: Some(partition),
+            key: event.job_id.to_string(),
+            headers: RecordHeaders::of_event(event, partition),
+            payload,
+        };
+        self.producer.send(out).await.unwrap();
+    }
+
+    /// The row of a job, once it has ended.
+    pub async fn ended(&self, id: JobId) -> JobRow {
+        until("the job has ended", || async {
+            let row = self.store.inner.job(id).await.unwrap().row()?;
+            row.status.is_terminal().then_some(row)
+        })
+        .await
+    }
+}
+
+impl Gateway {
+    pub async fn home(&self) -> i32 {
+        until("a home", || async { self.replies.home() }).await
+    }
+
+    pub fn not_ready_because(&self) -> Option<String> {
+        let report = self.readiness.report();
+        let replies = report
+            .conditions
+            .into_iter()
+            .find(|c| c.name == "replies")?;
+        replies.reason
+    }
+}
+
+/// Asks until there is an answer, for at most 45 s: the embedded broker takes its time over a rebalance.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(45), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An event of a job of type `echo`.
+pub fn event(id: JobId, kind: EventKind, body: &str) -> JobEvent {
+    JobEvent {
+        job_id: id,
+        kind,
+        at: now_millis(),
+        attempt: 1,
+        job: JobSummary {
+            job_type: "echo".parse().unwrap(),
+            pool: Pool::default(),
+            tier: Tier::Normal,
+            tenant: Tenant::default(),
+            created_at: id.created_at(),
+            deadline: id.created_at() + 60_000,
+            trace_id: None,
+        },
+        source: "worker".into(),
+        outcome: (kind == EventKind::Completed).then(|| Outcome {
+            status: 200,
+            content_type: Some("text/plain".into()),
+            headers: vec![],
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }),
+        error: None,
+        progress: None,
+        timings: None,
+    }
+}
