@@ -1,0 +1,153 @@
+//! The command line: what can be said, not what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Slow, bursty or fragile work behind a plain HTTP call, with Kafka as the queue.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in this one process: embedded broker, registry and store, gateway, worker, sample jobs
+    Dev(RoleArgs),
+    /// Run a gateway: HTTP in, replies back
+    Gateway(RoleArgs),
+    /// Run a worker: jobs in, outcomes out
+    Worker(RoleArgs),
+    /// Make or look at the topics
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// Register or check the Avro schemas
+    #[command(subcommand)]
+    Schemas(SchemasCommand),
+    /// Show the settings as resolved, secrets redacted, each with where it came from
+    Config(ConfigArgs),
+    /// Submit a job to a gateway and print the answer
+    #[command(after_help = SUBMIT_CODES)]
+    Submit(SubmitArgs),
+}
+
+const SUBMIT_CODES: &str = "Exit codes: 0 the job completed, 3 it is accepted and still running, 1 it failed or was refused, 2 wrong usage.";
+
+/// Where settings come from, in rising order: the defaults, `--config`, `--set`, `TIDEGATE__SECTION__KEY`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SettingsArgs {
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting, over the file; may be given more than once
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RoleArgs {
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Address to listen on, short for `--set ROLE.listen=ADDR`; port 0 picks a free one
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+}
+
+impl RoleArgs {
+    /// The settings arguments with `--listen` as the assignment that it is short for.
+    pub fn with_listen(mut self, key: &str) -> SettingsArgs {
+        if let Some(listen) = self.listen {
+            // Quoted, so that no address can be taken for another TOML value.
+            self.settings.set.push(format!("{key}=\"{listen}\""));
+        }
+        self.settings
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    /// Make the topics that are missing
+    Create {
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// Say what would be made, and make nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the topics, and whether they are as the configuration asks
+    Describe {
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SchemasCommand {
+    /// Register the compiled-in schemas
+    Register(SettingsArgs),
+    /// Check the compiled-in schemas against the registered ones; exit code 1 if one does not fit
+    Check(SettingsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// Job type
+    #[arg(value_name = "TYPE")]
+    pub job_type: String,
+    /// Body: the text itself, `@FILE`, or `-` for standard input
+    #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
+    pub data: String,
+    /// Wait for the outcome, at most this many seconds
+    #[arg(long, value_name = "SECONDS", conflicts_with = "async")]
+    pub wait: Option<u32>,
+    /// Do not wait: answer as soon as the job is accepted
+    #[arg(long)]
+    pub r#async: bool,
+    /// The gateway
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// A request header; may be given more than once
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// API key; the variable TIDEGATE_API_KEY keeps it out of process lists
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn listen_is_short_for_a_set_that_comes_after_the_others() {
+        let args = RoleArgs {
+            settings: SettingsArgs {
+                config: None,
+                set: vec!["gateway.listen=127.0.0.1:1".to_owned()],
+            },
+            listen: Some("127.0.0.1:0".to_owned()),
+        };
+        let settings = args.with_listen("gateway.listen");
+        assert_eq!(settings.set[1], "gateway.listen=\"127.0.0.1:0\"");
+    }
+}

@@ -1,0 +1,186 @@
+//! `tidegate dev`: a whole installation in one process, for trying things out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use tidegate_contract::{Pool, Secret, Tier};
+use tidegate_gateway::Gateway;
+use tidegate_kafka::Durability;
+use tidegate_kafka::embedded::{EmbeddedBroker, EmbeddedRegistry};
+use tidegate_runtime::config::Loaded;
+use tidegate_runtime::{Readiness, Shutdown};
+use tidegate_worker::{Worker, WorkerSettings};
+
+use super::process::{self, Process};
+use super::{gateway, worker};
+use crate::cli::RoleArgs;
+use crate::exit::Failure;
+use crate::settings::Settings;
+use crate::{output, settings};
+
+/// Joining the embedded broker's groups takes some seconds; after this long something is wrong.
+const READY: Duration = Duration::from_secs(60);
+
+/// What the settings say of servers, which are all in this process.
+const NOT_USED: [&str; 5] = [
+    "kafka.brokers",
+    "kafka.durability",
+    "registry.url",
+    "registry.register",
+    "store.url",
+];
+
+/// Runs everything until it is told to stop.
+pub async fn run(args: RoleArgs) -> Result<(), Failure> {
+    let loaded = settings::load_dev(&args.with_listen("gateway.listen"))?;
+    let mut settings = loaded.value.clone();
+    say_what_is_not_used(&loaded);
+    let grace = settings.gateway.grace;
+    let process = Process::start(&loaded, "dev", grace)?;
+    let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let broker = EmbeddedBroker::start_with(settings.kafka.clone(), &settings.topic_plan())
+        .context("cannot start the embedded broker")?;
+    let registry = EmbeddedRegistry::start().context("cannot start the embedded registry")?;
+    embed(&mut settings, &broker, &registry, dir.path());
+
+    let cluster = || broker.cluster();
+    let metrics = process::metrics(&settings.types);
+    let instance = &process.instance;
+    let store =
+        tidegate_store::open(&settings.store).map_err(|error| settings::refused(&loaded, error))?;
+    let worker = worker::config(&settings, cluster(), metrics.clone(), instance).await?;
+    let worker = Worker::build(worker).await;
+    let worker = worker.map_err(|error| worker::refused(&loaded, error))?;
+    let gateway = gateway::config(&settings, cluster(), store.clone(), metrics, instance);
+    let gateway = Gateway::build(gateway).await;
+    let gateway = gateway.map_err(|error| gateway::refused(&loaded, error))?;
+    let url = gateway.url();
+    output::line(format!("gateway listening on {url}"));
+    let ready = [gateway.readiness(), worker.readiness()];
+
+    // One after the other, half of the time each: a wait can only end in an answer while the worker runs.
+    let stop = (Shutdown::new(grace / 2), Shutdown::new(grace / 2));
+    let gateway = part(&process.shutdown, gateway.run(stop.0.clone()));
+    let worker = part(&process.shutdown, worker.run(stop.1.clone()));
+    tokio::select! {
+        () = process.shutdown.triggered() => {}
+        () = introduce(&settings, &url, &ready) => process.shutdown.triggered().await,
+    }
+    stop.0.trigger();
+    let gateway = gateway.await.map_err(Failure::failed)?;
+    stop.1.trigger();
+    let worker = worker.await.map_err(Failure::failed)?;
+    gateway::close(&*store).await;
+    process.end().await;
+    // Clients are still closing on threads of their own, and would complain of a broker that went before them.
+    std::mem::forget(broker);
+    gateway.map_err(Failure::failed)?;
+    worker.map_err(Failure::failed)
+}
+
+/// Runs a role; when it ends, by itself or not, the others end too.
+fn part<T: Send + 'static>(
+    all: &Shutdown,
+    role: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let all = all.clone();
+    tokio::spawn(async move {
+        let ended = role.await;
+        all.trigger();
+        ended
+    })
+}
+
+/// Settings of servers that `dev` does not use are likely those of another role's file: no error, but no secret.
+fn say_what_is_not_used(loaded: &Loaded<Settings>) {
+    for line in loaded.describe() {
+        if NOT_USED.contains(&line.key.as_str()) && line.source != "default" {
+            output::complain(format!(
+                "{}: {} is not used: dev has a broker, a registry and a store of its own",
+                line.source, line.key
+            ));
+        }
+    }
+}
+
+/// Points the settings at the servers in this process.
+fn embed(
+    settings: &mut Settings,
+    broker: &EmbeddedBroker,
+    registry: &EmbeddedRegistry,
+    dir: &Path,
+) {
+    settings.kafka.brokers = broker.bootstrap().to_owned();
+    settings.kafka.durability = Durability::SingleBroker;
+    settings.registry.url = registry.url().to_owned();
+    settings.registry.register = true;
+    let file = dir.join("store.db");
+    settings.store.url = Secret::new(format!("sqlite:{}", file.display()));
+    // The gateway serves the metrics of both. A second port is only opened for those who ask for one.
+    if settings.worker.listen == WorkerSettings::default().listen {
+        settings.worker.listen = String::new();
+    }
+}
+
+/// Waits until jobs can be run, and says what to try.
+async fn introduce(settings: &Settings, url: &str, ready: &[Readiness]) {
+    for role in ready {
+        if let Err(report) = role.until_ready(READY).await {
+            let reasons = report.conditions.iter().filter(|condition| !condition.ok);
+            let reasons: Vec<_> = reasons
+                .map(|c| format!("{}: {}", c.name, c.reason.as_deref().unwrap_or("unknown")))
+                .collect();
+            output::complain(format!("still not ready: {}", reasons.join("; ")));
+            return;
+        }
+    }
+    output::line(introduction(settings, url));
+}
+
+fn introduction(settings: &Settings, url: &str) -> String {
+    let brokers = &settings.kafka.brokers;
+    let topics = tidegate_contract::Topics::new(settings.kafka.prefix.clone());
+    let topic = topics.jobs(&Pool::default(), Tier::Normal);
+    let types: Vec<_> = settings.types.keys().map(|name| name.as_str()).collect();
+    let types = types.join(", ");
+    let registry = &settings.registry.url;
+    format!(
+        "
+Ready. Everything is in this one process, and forgotten when it ends: the embedded broker and the
+store keep nothing. Ctrl-C stops it.
+
+  API docs   {url}/docs
+  metrics    {url}/metrics
+  broker     {brokers}
+  registry   {registry}
+  job types  {types}
+
+Try:
+  curl -i {url}/v1/jobs/echo -H 'content-type: application/json' -d '{{\"hello\":\"tide\"}}'
+  curl -i {url}/process-report -H 'content-type: application/json' -H 'prefer: wait=20' -d '{{\"reportType\":\"sales\",\"dateRange\":\"2025-01\"}}'
+  kcat -b {brokers} -C -q -t {topic} -f '%k %h\\n' -e"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::SettingsArgs;
+
+    #[test]
+    fn the_introduction_says_what_to_try_and_what_is_lost() {
+        let mut settings = settings::load_dev(&SettingsArgs::default()).unwrap().value;
+        settings.kafka.brokers = "127.0.0.1:4242".to_owned();
+        let said = introduction(&settings, "http://127.0.0.1:8080");
+        for part in [
+            "forgotten when it ends",
+            "echo, process-report, word-count",
+            "curl -i http://127.0.0.1:8080/v1/jobs/echo -H",
+            r#"-d '{"hello":"tide"}'"#,
+            r"kcat -b 127.0.0.1:4242 -C -q -t tidegate.jobs.normal -f '%k %h\n' -e",
+        ] {
+            assert!(said.contains(part), "no {part} in {said}");
+        }
+    }
+}

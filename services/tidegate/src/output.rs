@@ -1,0 +1,66 @@
+//! What is printed: results on standard output, complaints on standard error.
+//!
+//! A reader that went away (`tidegate config | head -1`) is no reason to fail, so write errors are dropped here.
+
+use std::io::Write;
+
+/// One line, flushed: whoever started the process may be waiting for it.
+pub fn line(text: impl AsRef<str>) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.as_ref());
+    let _ = out.flush();
+}
+
+/// Bytes as they are.
+pub fn bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes);
+    let _ = out.flush();
+}
+
+/// Lines on standard error, each with the program's name.
+pub fn complain(text: impl AsRef<str>) {
+    let mut err = std::io::stderr().lock();
+    for line in text.as_ref().lines() {
+        let _ = writeln!(err, "tidegate: {line}");
+    }
+}
+
+/// Rows in columns, as wide as their widest cell; the last column is not padded.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.pop();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_end_without_blanks() {
+        let rows = vec![
+            vec!["replies".to_owned(), "64".to_owned()],
+            vec!["x".to_owned(), "".to_owned()],
+        ];
+        assert_eq!(
+            table(&["topic", "partitions"], &rows),
+            "topic    partitions\nreplies  64\nx"
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! The settings of every role in one shape, so that gateways and workers can share one file.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_contract::{JobTypes, Pool};
+use tidegate_gateway::{AuthSettings, GatewaySettings, RouteSettings};
+use tidegate_kafka::{KafkaSettings, RegistrySettings, TopicPlan, topic_plan};
+use tidegate_runtime::TelemetrySettings;
+use tidegate_runtime::config::{self, ConfigOptions, Loaded};
+use tidegate_store::StoreSettings;
+use tidegate_worker::WorkerSettings;
+
+use crate::cli::SettingsArgs;
+use crate::exit::Failure;
+use crate::validate;
+
+/// The reference of all settings.
+const DEFAULTS: &str = include_str!("../default.toml");
+/// The reference and the samples: the second file only adds tables that the first one does not have.
+const DEV_DEFAULTS: &str = concat!(
+    include_str!("../default.toml"),
+    "\n",
+    include_str!("../dev.toml")
+);
+
+/// A whole configuration; `default.toml` says what each key means.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub kafka: KafkaSettings,
+    pub registry: RegistrySettings,
+    pub store: StoreSettings,
+    pub gateway: GatewaySettings,
+    pub worker: WorkerSettings,
+    pub auth: AuthSettings,
+    pub telemetry: TelemetrySettings,
+    pub routes: Vec<RouteSettings>,
+    pub types: JobTypes,
+}
+
+impl Settings {
+    /// The topics that this configuration needs: those of every pool that a type or the worker names.
+    pub fn topic_plan(&self) -> Vec<TopicPlan> {
+        let named = self.types.values().map(|spec| &spec.pool);
+        let pools: Vec<Pool> = named.chain(&self.worker.pools).cloned().collect();
+        topic_plan(&self.kafka, &pools, self.longest_deadline())
+    }
+
+    /// The longest that a job may wait to be started.
+    pub fn longest_deadline(&self) -> Duration {
+        let usual = Duration::from_secs(7 * 24 * 3600);
+        let given = self.types.values().map(|spec| spec.deadline);
+        given.max().map_or(usual, |longest| longest.max(usual))
+    }
+}
+
+/// The settings as the layers give them, checked.
+///
+/// # Errors
+/// With code 2: each line names the source, the key and what is allowed.
+pub fn load(args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
+    let loaded = read(DEFAULTS, args)?;
+    validate::check(&loaded)?;
+    Ok(loaded)
+}
+
+/// The same for `dev`: sample types under the user's, sample routes beside the user's.
+pub fn load_dev(args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
+    let mut loaded = read(DEV_DEFAULTS, args)?;
+    let samples = read(DEV_DEFAULTS, &SettingsArgs::default())?.value.routes;
+    // A list in a file replaces the list below it, so what is still missing is put back.
+    let routes = &mut loaded.value.routes;
+    for sample in samples {
+        if !routes.iter().any(|route| validate::clash(route, &sample)) {
+            routes.push(sample);
+        }
+    }
+    validate::check(&loaded)?;
+    Ok(loaded)
+}
+
+/// What a part of the program says of a setting that it cannot use, in the words of all other configuration errors:
+/// with the source. The parts begin such a sentence with the key, or with `route`.
+pub fn refused(loaded: &Loaded<Settings>, error: impl fmt::Display) -> Failure {
+    let text = error.to_string();
+    let first = text.split(' ').next().unwrap_or_default();
+    let key = first.trim_end_matches(':');
+    if key.contains('.')
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b"._-".contains(&b))
+    {
+        let problem = text[first.len()..].trim_start();
+        Failure::usage(loaded.refuse(key, problem))
+    } else if first == "route" {
+        Failure::usage(loaded.refuse("routes", &text))
+    } else {
+        Failure::usage(text)
+    }
+}
+
+fn read(defaults: &str, args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
+    let options = ConfigOptions {
+        file: args.config.clone(),
+        set: args.set.clone(),
+    };
+    config::load(defaults, &options).map_err(Failure::usage)
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

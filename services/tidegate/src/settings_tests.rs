@@ -1,0 +1,160 @@
+//! `default.toml` is the documentation, so it must say what the code does, and all of it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tidegate_contract::{HandlerSpec, JobTypeSpec};
+
+use super::*;
+
+/// The whole reference with its examples taken out of their comments: `#` without a space marks them.
+fn with_examples() -> String {
+    let lines = DEFAULTS.lines().map(|line| match line.strip_prefix('#') {
+        Some(example) if !example.starts_with([' ', '#']) => example,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Dotted keys of all values that are no tables; a list of tables counts as one table.
+fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(table) if !table.is_empty() => {
+            for (key, inner) in table {
+                let path = match path {
+                    "" => key.clone(),
+                    _ => format!("{path}.{key}"),
+                };
+                keys(inner, &path, found);
+            }
+        }
+        Value::Array(list) if list.iter().any(Value::is_object) => {
+            for inner in list {
+                keys(inner, path, found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn json(settings: &Settings) -> Value {
+    serde_json::to_value(settings).unwrap()
+}
+
+/// Defaults, with one of everything that there may be several of.
+fn everything() -> Settings {
+    let mut settings = Settings::default();
+    let handler = HandlerSpec::Http {
+        url: String::new(),
+        max_answer_bytes: 0,
+    };
+    let name = "sales-report".parse().unwrap();
+    settings.types.insert(name, JobTypeSpec::new(handler));
+    settings.gateway.public_url = Some(String::new());
+    settings.telemetry.otlp_endpoint = Some(String::new());
+    let example: Settings = toml::from_str(&with_examples()).unwrap();
+    settings.routes = example.routes;
+    settings.auth.keys = example.auth.keys;
+    settings.kafka.librdkafka = example.kafka.librdkafka;
+    settings
+}
+
+#[test]
+fn the_reference_has_the_values_of_the_code() {
+    let reference: Settings = toml::from_str(DEFAULTS).unwrap();
+    let code = Settings::default();
+    assert_eq!(json(&reference), json(&code));
+    // Secrets all look the same in JSON.
+    assert_eq!(reference.store.url, code.store.url);
+    assert_eq!(reference.kafka, code.kafka);
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let (mut code, mut reference) = (BTreeSet::new(), BTreeSet::new());
+    keys(&json(&everything()), "", &mut code);
+    let text: toml::Value = toml::from_str(&with_examples()).unwrap();
+    keys(&serde_json::to_value(text).unwrap(), "", &mut reference);
+    let missing: Vec<_> = code.difference(&reference).collect();
+    let unknown: Vec<_> = reference.difference(&code).collect();
+    assert!(missing.is_empty(), "missing in default.toml: {missing:?}");
+    assert!(unknown.is_empty(), "in default.toml only: {unknown:?}");
+}
+
+#[test]
+fn every_key_of_the_reference_has_a_comment() {
+    // One comment may stand for several keys in a row, as the retentions have one.
+    let mut commented = false;
+    for line in DEFAULTS.lines() {
+        let line = line.trim();
+        if line.starts_with("# ") {
+            commented = true;
+        } else if line.is_empty() {
+            commented = false;
+        } else {
+            assert!(commented, "no comment above `{line}`");
+        }
+    }
+}
+
+#[test]
+fn the_examples_are_good_and_say_the_defaults() {
+    let settings: Settings = toml::from_str(&with_examples()).unwrap();
+    assert_eq!(validate::sentences(&settings), Vec::<String>::new());
+    let spec = settings.types.values().next().unwrap();
+    let HandlerSpec::Http { url, .. } = &spec.handler else {
+        panic!("{spec:?}");
+    };
+    let bare: HandlerSpec =
+        serde_json::from_value(serde_json::json!({ "kind": "http", "url": url })).unwrap();
+    assert_eq!(*spec, JobTypeSpec::new(bare));
+}
+
+#[test]
+fn dev_adds_samples_to_what_the_user_has() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = r#"
+[types.shout]
+handler = { kind = "echo" }
+
+[types.echo]
+wait = "3s"
+
+[[routes]]
+path = "/shout"
+kind = "submit"
+type = "shout"
+
+[[routes]]
+path = "/jobs/{job}"
+kind = "submit"
+method = "GET"
+type = "shout"
+"#;
+    std::fs::write(file.path(), text).unwrap();
+    let args = SettingsArgs {
+        config: Some(file.path().to_owned()),
+        set: Vec::new(),
+    };
+    let settings = load_dev(&args).unwrap().value;
+    let types: Vec<_> = settings.types.keys().map(|name| name.as_str()).collect();
+    assert_eq!(types, ["echo", "process-report", "shout", "word-count"]);
+    let echo = &settings.types[&"echo".parse().unwrap()];
+    assert_eq!(echo.wait, Duration::from_secs(3));
+    let paths: Vec<_> = settings.routes.iter().map(|r| r.path.as_str()).collect();
+    // The user's second route takes the place of the sample for statuses.
+    assert_eq!(paths, ["/shout", "/jobs/{job}", "/process-report"]);
+}
+
+#[test]
+fn the_plan_has_the_topics_of_every_pool() {
+    let mut settings = load_dev(&SettingsArgs::default()).unwrap().value;
+    let echo = settings.types.get_mut(&"echo".parse().unwrap()).unwrap();
+    echo.pool = "gpu".parse().unwrap();
+    let names: Vec<_> = settings.topic_plan().into_iter().map(|t| t.name).collect();
+    assert!(names.contains(&"tidegate.jobs.normal".to_owned()));
+    assert!(names.contains(&"tidegate.jobs.gpu.low".to_owned()));
+    assert_eq!(names.len(), 8);
+}
