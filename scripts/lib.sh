@@ -1,0 +1,287 @@
+# shellcheck shell=bash
+# Shared by the scripts in this folder; source it, do not run it.
+#
+# Where things are kept, all outside the work tree:
+#   TIDEGATE_CACHE  what is downloaded, a folder per version   (default: ~/.cache/tidegate)
+#   TIDEGATE_STATE  what runs, a folder per named set           (default: $TIDEGATE_CACHE/run)
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${TIDEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
+STATE_ROOT=${TIDEGATE_STATE:-$CACHE/run}
+# Made absolute, as some commands run elsewhere.
+CACHE=$(realpath -m "$CACHE")
+STATE_ROOT=$(realpath -m "$STATE_ROOT")
+# Read by the scripts that source this file.
+export ROOT CACHE STATE_ROOT
+
+# Progress goes to stderr, so that stdout holds only lines that a shell or a test can read.
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+# For mistakes in the command line.
+usage_error() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 2
+}
+
+check_name() {
+    [[ $1 =~ ^[a-z0-9][a-z0-9-]{0,40}$ ]] ||
+        usage_error "name '$1' is not allowed: use lower-case letters, digits and dashes"
+}
+
+check_port() {
+    if ! [[ $2 =~ ^[1-9][0-9]{3,4}$ ]] || (($2 > 65520)); then
+        usage_error "$1 '$2' is not allowed: give a port from 1000 to 65520, or 'auto'"
+    fi
+}
+
+# --- system packages ---------------------------------------------------------------------------
+
+java_major() {
+    local line
+    line=$(java -version 2>&1 | head -n 1) || true
+    if [[ $line =~ version\ \"([0-9]+) ]]; then echo "${BASH_REMATCH[1]}"; else echo 0; fi
+}
+
+# The folder of the newest PostgreSQL server programs, or nothing.
+postgres_bin() {
+    local dir
+    dir=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+    if [[ -x $dir/initdb && -x $dir/postgres ]]; then echo "$dir"; fi
+}
+
+# Looks for what a package gives, not for its name: that also holds where packages are called otherwise.
+package_present() {
+    case $1 in
+    build-essential) command -v cc && command -v c++ && command -v make ;;
+    pkg-config) command -v pkg-config ;;
+    libssl-dev) pkg-config --exists openssl ;;
+    zlib1g-dev) pkg-config --exists zlib ;;
+    openjdk-17-jre-headless) (($(java_major) >= 17)) ;;
+    maven) command -v mvn ;;
+    postgresql) [[ -n $(postgres_bin) ]] ;;
+    *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
+
+# need_packages PACKAGE...: installs what is missing where that is allowed (root, or sudo that asks for no
+# password), and otherwise says what to install and ends.
+need_packages() {
+    local missing=() as_root=() package log
+    for package in "$@"; do package_present "$package" || missing+=("$package"); done
+    if ((${#missing[@]} == 0)); then return 0; fi
+
+    local command="apt-get install -y --no-install-recommends ${missing[*]}"
+    if ! command -v apt-get >/dev/null; then
+        die "missing: ${missing[*]} (names as on Debian); install them with this system's package manager"
+    elif ((EUID != 0)); then
+        if ! sudo -n true 2>/dev/null; then die "missing packages; run: sudo $command"; fi
+        as_root=(sudo -n)
+    fi
+
+    mkdir -p "$CACHE"
+    log=$CACHE/apt.log
+    say "installing ${missing[*]}"
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=120)
+    if ! "${apt[@]}" install --no-install-recommends "${missing[@]}" >"$log" 2>&1 </dev/null; then
+        # The usual cause is a list of packages that is missing or old.
+        if ! { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } \
+            >>"$log" 2>&1 </dev/null; then
+            tail -n 15 "$log" >&2
+            die "could not install packages (log: $log); run: $command"
+        fi
+    fi
+    hash -r
+    for package in "${missing[@]}"; do
+        package_present "$package" || die "$package is installed but what it should give was not found"
+    done
+}
+
+need_build_packages() { need_packages build-essential pkg-config libssl-dev zlib1g-dev; }
+
+# --- Rust --------------------------------------------------------------------------------------
+
+# Checks that the pinned toolchain is there. Never starts a download: rustup would do so by itself for a
+# missing toolchain, which is a surprise in the middle of a test run.
+need_rust() {
+    local wanted
+    wanted=$(sed -n 's/^channel *= *"\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml")
+    if ! command -v cargo >/dev/null && [[ -x $HOME/.cargo/bin/cargo ]]; then PATH=$HOME/.cargo/bin:$PATH; fi
+    command -v cargo >/dev/null ||
+        die "cargo not found: install Rust $wanted with rustup (the installer on Rust's home page), then run this again"
+    if command -v rustup >/dev/null; then
+        rustup toolchain list 2>/dev/null | grep -q "^$wanted" ||
+            die "Rust $wanted is not installed: run 'rustup toolchain install $wanted --component rustfmt,clippy'"
+    else
+        cargo --version | grep -q "^cargo $wanted" ||
+            say "note: $(cargo --version) instead of the pinned $wanted"
+    fi
+}
+
+target_dir() {
+    if [[ -n ${CARGO_TARGET_DIR:-} ]]; then
+        # Cargo reads it relative to where it runs; the scripts run cargo in the root.
+        case $CARGO_TARGET_DIR in
+        /*) echo "$CARGO_TARGET_DIR" ;;
+        *) echo "$ROOT/$CARGO_TARGET_DIR" ;;
+        esac
+    else
+        (cd "$ROOT" && cargo metadata --format-version 1 --no-deps --offline 2>/dev/null) |
+            sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p' | grep . || echo "$ROOT/target"
+    fi
+}
+
+# --- processes ---------------------------------------------------------------------------------
+# A process is remembered as "pid start-time boot-id": a number alone may by now belong to somebody else.
+
+boot_id() { cat /proc/sys/kernel/random/boot_id; }
+
+# process_stat PID: its state letter and its start time, nothing when there is none.
+process_stat() {
+    local text
+    text=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+    # The program's name may hold blanks; what follows its closing bracket does not.
+    local fields
+    read -ra fields <<<"${text##*) }"
+    echo "${fields[0]} ${fields[19]}"
+}
+
+# remember FILE PID
+remember() {
+    local state start
+    read -r state start <<<"$(process_stat "$2")" || true
+    [[ -n $state ]] || return 1
+    echo "$2 $start $(boot_id)" >"$1"
+}
+
+# live_pid FILE: prints the pid when the remembered process still runs.
+live_pid() {
+    local pid start boot state now
+    [[ -f $1 ]] || return 1
+    read -r pid start boot <"$1" || return 1
+    [[ $boot == "$(boot_id)" ]] || return 1
+    read -r state now <<<"$(process_stat "$pid")" || return 1
+    # A zombie is over, also where nobody collects it.
+    [[ $state != Z && $state != X && $now == "$start" ]] || return 1
+    echo "$pid"
+}
+
+# wait_for SECONDS COMMAND...: polls until the command succeeds.
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        if ((SECONDS >= end)); then return 1; fi
+        sleep 0.1
+    done
+}
+
+is_gone() { ! live_pid "$1" >/dev/null; }
+
+# start_daemon PIDFILE LOG COMMAND...: a process that outlives this script and keeps none of its files open.
+start_daemon() {
+    local pidfile=$1 log=$2
+    shift 2
+    setsid nohup "$@" </dev/null >>"$log" 2>&1 9>&- &
+    remember "$pidfile" $!
+}
+
+# signal SIGNAL PIDFILE: nothing happens when the process is gone.
+signal() {
+    local pid
+    if pid=$(live_pid "$2"); then kill "-$1" "$pid" 2>/dev/null || true; fi
+}
+
+# stop_process PIDFILE SECONDS: asks, then forces.
+stop_process() {
+    signal CONT "$1"
+    signal TERM "$1"
+    if ! wait_for "$2" is_gone "$1"; then
+        say "did not end within $2 s, killing it: $1"
+        signal KILL "$1"
+        wait_for 10 is_gone "$1" || die "process of $1 does not end"
+    fi
+    rm -f "$1"
+}
+
+# --- ports -------------------------------------------------------------------------------------
+
+port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# reserve_ports FILE COUNT: finds COUNT neighbouring free ports and writes the first one to FILE, which holds
+# them until it is removed. Below the range that the system gives to outgoing connections, so that a server
+# which is down for a while finds its port free when it comes back.
+reserve_ports() {
+    local file=$1 count=$2 try base port held=$CACHE/ports first=20000 blocks=1200
+    mkdir -p "$held"
+    exec 8>"$CACHE/.ports.lock"
+    flock -w 30 8 || die "could not lock $CACHE/.ports.lock"
+    for ((try = 0; try < blocks; try++)); do
+        base=$((first + 10 * (RANDOM % blocks)))
+        if [[ -f $held/$base && -f $(<"$held/$base") ]]; then continue; fi
+        for ((port = base; port < base + count; port++)); do
+            if port_open "$port"; then continue 2; fi
+        done
+        echo "$base" >"$file"
+        echo "$file" >"$held/$base"
+        exec 8>&-
+        return 0
+    done
+    die "no $count neighbouring free ports found from $first on"
+}
+
+# Joins what the servers of one set wrote into one file that a shell can read.
+join_env() {
+    local dir=$1 file
+    for file in "$dir"/kafka/env "$dir"/postgres/env; do
+        if [[ -f $file ]]; then cat "$file"; fi
+    done >"$dir/env.new"
+    mv "$dir/env.new" "$dir/env"
+    [[ -s $dir/env ]] || rm -f "$dir/env"
+}
+
+# --- phases ------------------------------------------------------------------------------------
+
+PHASE_NAMES=()
+PHASE_SECONDS=()
+PHASE_RESULTS=()
+
+# phase NAME COMMAND...: runs it, remembers how long it took and whether it failed, and goes on either way.
+phase() {
+    local name=$1 begin=$SECONDS result=ok
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || result=FAILED
+    PHASE_NAMES+=("$name")
+    PHASE_SECONDS+=($((SECONDS - begin)))
+    PHASE_RESULTS+=("$result")
+    printf '== %s: %s after %d s\n' "$name" "$result" $((SECONDS - begin))
+    [[ $result == ok ]]
+}
+
+skip_phase() {
+    PHASE_NAMES+=("$1")
+    PHASE_SECONDS+=(0)
+    PHASE_RESULTS+=("skipped: $2")
+}
+
+# Prints the table; fails when a phase failed.
+phase_table() {
+    local i failed=0 total=0
+    printf '\n%-44s %7s  %s\n' phase seconds result
+    for i in "${!PHASE_NAMES[@]}"; do
+        printf '%-44s %7d  %s\n' "${PHASE_NAMES[i]}" "${PHASE_SECONDS[i]}" "${PHASE_RESULTS[i]}"
+        total=$((total + PHASE_SECONDS[i]))
+        if [[ ${PHASE_RESULTS[i]} == FAILED ]]; then failed=$((failed + 1)); fi
+    done
+    printf '%-44s %7d  ' total "$total"
+    if ((failed)); then
+        echo "$failed failed"
+        return 1
+    fi
+    echo passed
+}
