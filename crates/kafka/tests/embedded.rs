@@ -3,12 +3,11 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate_contract::Secret;
 use tidegate_kafka::{
-    Cluster, ConsumerEvent, GroupConsumer, GroupOptions, KafkaSettings, OnRevoke, ProduceError,
+    Cluster, ConsumerEvent, GroupConsumer, GroupOptions, KafkaSettings, ProduceError,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -80,134 +79,6 @@ async fn the_cluster_can_be_asked() {
     assert!(begun.elapsed() < Duration::from_secs(4));
     broker.set_reachable(true).await.unwrap();
     until(async || cluster.probe(Duration::from_secs(1)).await.is_ok()).await;
-}
-
-/// Two members share a topic that is written by explicit partition; each sees `Revoked` and `Assigned` in order, and
-/// no record of a partition that it was told it lost. What the hook says is committed before a partition moves.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_member_takes_over_where_the_first_committed() {
-    #[derive(Default)]
-    struct Done(Mutex<Vec<i64>>);
-    impl OnRevoke for Done {
-        fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<(i32, i64)> {
-            let done = self.0.lock().unwrap();
-            partitions.iter().map(|p| (*p, done[*p as usize])).collect()
-        }
-    }
-    let broker = broker();
-    let cluster = broker.cluster();
-    let producer = cluster.producer("test").unwrap();
-    let done = Arc::new(Done(Mutex::new(vec![0; 4])));
-    let mut options = GroupOptions::new(REPLIES, "g", "first");
-    options.on_revoke = Some(done.clone());
-    let first = cluster.group_consumer(options).unwrap();
-    for partition in 0..4 {
-        for n in 0..3 {
-            let sent = out(REPLIES, Some(partition), &format!("{partition}-{n}"), "x");
-            within(producer.send(sent)).await.unwrap();
-        }
-    }
-    let mut read = 0;
-    while read < 12 {
-        let record = record(async || first.next().await).await;
-        done.0.lock().unwrap()[record.partition as usize] = record.offset + 1;
-        read += 1;
-    }
-    let second = group(&cluster, REPLIES, "g");
-    let (mut given, mut taken) = (Vec::new(), Vec::new());
-    within(async {
-        while given.is_empty() || taken.is_empty() {
-            tokio::select! {
-                event = first.next() => match event {
-                    ConsumerEvent::Revoked(p) => given = p,
-                    ConsumerEvent::Record(r) => panic!("again: {r:?}"),
-                    _ => {}
-                },
-                event = second.next() => match event {
-                    ConsumerEvent::Assigned(p) => taken = p,
-                    ConsumerEvent::Record(r) => panic!("committed: {r:?}"),
-                    _ => {}
-                },
-            }
-        }
-    })
-    .await;
-    given.sort();
-    taken.sort();
-    assert_eq!(given, taken);
-    assert_eq!(given.len(), 2);
-    for partition in 0..4 {
-        let sent = out(REPLIES, Some(partition), "new", "x");
-        assert_eq!(within(producer.send(sent)).await.unwrap().offset, 3);
-    }
-    for _ in 0..2 {
-        let read = record(async || second.next().await).await;
-        assert!(taken.contains(&read.partition));
-        assert_eq!((read.key.as_deref(), read.offset), (Some(&b"new"[..]), 3));
-        let read = record(async || first.next().await).await;
-        assert!(!taken.contains(&read.partition));
-    }
-    let committed = second.committed(&taken).await.unwrap();
-    assert_eq!(committed, [(taken[0], Some(3)), (taken[1], Some(3))]);
-    tokio::join!(
-        first.close(Duration::from_secs(10)),
-        second.close(Duration::from_secs(10))
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pause_seek_resume_and_commit() {
-    let broker = broker();
-    let cluster = broker.cluster();
-    let producer = cluster.producer("test").unwrap();
-    let mut options = GroupOptions::new("a", "g", "test");
-    options.partition_eof = true;
-    let consumer = cluster.group_consumer(options).unwrap();
-    for n in 0..10 {
-        within(producer.send(out("a", Some(1), &n.to_string(), "x")))
-            .await
-            .unwrap();
-    }
-    within(async {
-        loop {
-            if let ConsumerEvent::Assigned(partitions) = consumer.next().await {
-                assert_eq!(partitions.len(), 3);
-                break;
-            }
-        }
-    })
-    .await;
-    // A position that was kept elsewhere wins over the committed one, right after the assignment.
-    consumer.seek(1, 4).await.unwrap();
-    let next = async || record(async || consumer.next().await).await.offset;
-    assert_eq!(next().await, 4);
-    assert_eq!(next().await, 5);
-    consumer.pause(&[1]);
-    within(producer.send(out("a", Some(2), "other", "x")))
-        .await
-        .unwrap();
-    let other = record(async || consumer.next().await).await;
-    assert_eq!(other.partition, 2);
-    consumer.resume(&[1]);
-    assert_eq!(next().await, 6);
-    consumer.pause(&[1]);
-    consumer.seek(1, 1).await.unwrap();
-    consumer.resume(&[1]);
-    for expected in 1..10 {
-        assert_eq!(next().await, expected);
-    }
-    within(async { while consumer.next().await != ConsumerEvent::EndOfPartition(1) {} }).await;
-    assert_eq!(consumer.watermarks(1).await.unwrap(), (0, 10));
-    consumer.commit_sync(&[(1, 7)]).await.unwrap();
-    consumer.commit(&[(2, 1), (0, -1)]);
-    until(async || {
-        consumer.committed(&[0, 1, 2]).await.unwrap() == [(0, None), (1, Some(7)), (2, Some(1))]
-    })
-    .await;
-    assert!(consumer.seek(99, 0).await.is_err());
-    consumer.close(Duration::from_secs(5)).await;
-    let again = group(&cluster, "a", "g");
-    assert_eq!(record(async || again.next().await).await.offset, 7);
 }
 
 /// A consumer that is dropped in the middle of a wait loses nothing.
@@ -396,37 +267,6 @@ async fn after_an_outage_everything_goes_on() {
     })
     .await;
     producer.flush(Duration::from_secs(5)).await.unwrap();
-}
-
-/// A member that starts while the broker is away joins when it comes back, and can be closed in bounded time when it
-/// has gone again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_member_outlives_the_broker() {
-    let broker = broker();
-    let cluster = broker.cluster();
-    broker.set_reachable(false).await.unwrap();
-    let consumer = group(&cluster, "a", "g");
-    let trouble = within(consumer.next()).await;
-    assert!(matches!(trouble, ConsumerEvent::Trouble(_)), "{trouble:?}");
-    broker.set_reachable(true).await.unwrap();
-    let producer = cluster.producer("test").unwrap();
-    within(producer.send(out("a", None, "k", "x")))
-        .await
-        .unwrap();
-    record(async || consumer.next().await).await;
-    broker.set_reachable(false).await.unwrap();
-    let consumer = Arc::new(consumer);
-    let reader = consumer.clone();
-    let reader =
-        tokio::spawn(
-            async move { while reader.next().await != ConsumerEvent::EndOfPartition(9) {} },
-        );
-    let begun = Instant::now();
-    consumer.close(Duration::from_secs(1)).await;
-    assert!(begun.elapsed() < Duration::from_secs(2));
-    let after = consumer.seek(0, 0).await.unwrap_err().to_string();
-    assert!(after.contains("closed"), "{after}");
-    reader.abort();
 }
 
 /// Nothing that was accepted is dropped by the mock, however much is offered before anybody reads.
