@@ -29,7 +29,7 @@ impl Roles {
     /// Not ready for this reason, submits refused with it, and still there.
     async fn wait_because(&mut self, sentence: &str) {
         for client in self.clients() {
-            let report = client.until_unready(sentence, secs(20)).await;
+            let report = client.until_unready(sentence, secs(45)).await;
             let conditions = report["conditions"].as_array().unwrap();
             let topics = conditions.iter().find(|c| c["name"] == "topics").unwrap();
             println!("{}", topics["reason"]);
@@ -131,6 +131,17 @@ async fn a_topic_that_forgets_too_early_is_named() {
         )
         .await;
     roles.go_on().await;
+    // What somebody changes later is noticed by those that run.
+    let later = |retention| {
+        [
+            ("retention.ms", retention),
+            ("max.message.bytes", "2097152"),
+        ]
+    };
+    admin.configure(&topic, &later("3600000")).await;
+    roles.wait_because("raise its retention.ms").await;
+    admin.configure(&topic, &later("-1")).await;
+    roles.go_on().await;
 }
 
 #[tokio::test]
@@ -172,7 +183,7 @@ async fn refused_then_mended(stack: &mut Stack, sentences: &[&str]) {
     let mut gateway = stack.start("gateway", "refused", &[]);
     let client = Client::new(gateway.url());
     for sentence in sentences {
-        client.until_unready(sentence, secs(20)).await;
+        client.until_unready(sentence, secs(45)).await;
     }
     println!("{}", client.readiness().await["conditions"][5]["reason"]);
     // Nor does it take anything once it has had the time to borrow a partition.

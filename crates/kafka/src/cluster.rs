@@ -13,10 +13,10 @@ use crate::consumer::{AssignedConsumer, GroupConsumer, GroupOptions};
 use crate::contact::Contact;
 use crate::embedded::Mock;
 use crate::embedded::memory::MemoryGuard;
-use crate::error::KafkaError;
+use crate::error::{KafkaError, TopicsError};
 use crate::producer::{Limits, Producer};
 use crate::settings::KafkaSettings;
-use crate::topics::{CreateOutcome, TopicInfo, TopicPlan};
+use crate::topics::{CreateOutcome, TopicInfo, TopicPlan, check_topics};
 
 /// Events of the client that asks, served before a question: more than can come in between.
 const EVENTS: usize = 32;
@@ -203,6 +203,17 @@ impl Cluster {
             return Ok(infos);
         }
         admin::settings(&self.admin_config(), infos).await
+    }
+
+    /// The topics of a plan as they are, if they are good enough for the durability that is asked for.
+    ///
+    /// # Errors
+    /// `Wrong` names the first problem and its mend; `Unknown` says nothing about the topics.
+    pub async fn check_topics(&self, plan: &[TopicPlan]) -> Result<Vec<TopicInfo>, TopicsError> {
+        let names: Vec<_> = plan.iter().map(|topic| topic.name.clone()).collect();
+        let found = self.describe(&names).await?;
+        check_topics(plan, &found, self.settings().durability)?;
+        Ok(found)
     }
 
     /// Makes the topics that are missing. What is there stays as it is.

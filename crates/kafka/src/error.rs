@@ -2,6 +2,8 @@
 
 use rdkafka::error::KafkaError as Native;
 
+use crate::topics::TopicProblem;
+
 /// A call to Kafka did not work.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KafkaError {
@@ -14,6 +16,16 @@ pub enum KafkaError {
     /// The broker answered, and the answer is no.
     #[error("kafka refused: {0}")]
     Refused(String),
+}
+
+/// Why topics cannot be said to be good.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    /// They could not be looked at.
+    #[error(transparent)]
+    Unknown(#[from] KafkaError),
+    #[error(transparent)]
+    Wrong(#[from] TopicProblem),
 }
 
 impl KafkaError {

@@ -28,7 +28,7 @@ pub use codec::{Codec, CodecError, DecodeError};
 pub use consumer::{
     AssignedConsumer, ConsumerEvent, GroupConsumer, GroupOptions, OnRevoke, Record,
 };
-pub use error::KafkaError;
+pub use error::{KafkaError, TopicsError};
 pub use producer::{Delivered, Outgoing, ProduceError, Producer};
 pub use registry::{Compatibility, RegistryError, check_schemas, register_schemas};
 pub use settings::{Durability, KafkaSettings, PartitionCounts, RegistrySettings};

@@ -45,6 +45,14 @@ pub struct TopicInfo {
     pub unclean_election: Option<bool>,
 }
 
+impl TopicInfo {
+    /// How long the topic keeps records; `None` if for ever, or if the broker does not say.
+    pub fn retention(&self) -> Option<Duration> {
+        let ms = u64::try_from(self.retention_ms?).ok()?;
+        Some(Duration::from_millis(ms))
+    }
+}
+
 /// What `topics create` did with a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreateOutcome {

@@ -235,9 +235,10 @@ async fn after_an_outage_everything_goes_on() {
     let producer = cluster.producer("test").unwrap();
     let consumer = cluster.assigned_consumer_of("a", "test").unwrap();
     consumer.assign(0, 0).unwrap();
-    within(producer.send(out("a", Some(0), "before", "x")))
-        .await
-        .unwrap();
+    // The first connection may take longer than one produce may.
+    let stop = CancellationToken::new();
+    let before = producer.send_until_acked(out("a", Some(0), "before", "x"), &stop);
+    within(before).await.unwrap();
     assert_eq!(record(async || consumer.next().await).await.offset, 0);
     broker.set_reachable(false).await.unwrap();
     let begun = Instant::now();
@@ -249,7 +250,6 @@ async fn after_an_outage_everything_goes_on() {
     );
     assert!(begun.elapsed() < Duration::from_secs(4));
     let sender = producer.clone();
-    let stop = CancellationToken::new();
     let kept = tokio::spawn(async move {
         sender
             .send_until_acked(out("a", Some(0), "kept", "x"), &stop)

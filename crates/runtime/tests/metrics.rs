@@ -19,7 +19,8 @@ fn exercised() -> Metrics {
     metrics.rebalanced("replies", "assigned", 64);
     metrics.committed("replies", "ok");
     metrics.unreadable(topic, "malformed");
-    metrics.unread_age(topic, took, Some(Duration::from_secs(60)));
+    metrics.unread_age(topic, took);
+    metrics.topic_retention(topic, Duration::from_secs(60));
     metrics.store_call("insert", "ok", took);
     metrics.http_request("GET", "/v1/jobs/{id}", 200, took);
     metrics.submit("echo", "wait", "accepted");

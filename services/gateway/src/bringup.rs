@@ -1,15 +1,15 @@
 //! Bringing up what a gateway depends on: each a named condition, tried until it is met, with the reason why not.
 //!
 //! Order: the registry and the store by themselves; the topics once the broker answers; the replies when store and
-//! topics are there. The broker is asked for as long as the gateway lives, because submits are refused at once while
-//! it is known to be away.
+//! topics are there. The broker is asked, and the topics are looked at, for as long as the gateway lives: submits are
+//! refused at once while the one is known to be away or the others are not what they should be.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidegate_contract::{JobTypes, Pool};
 use tidegate_kafka::{
-    Cluster, ClusterInfo, Codec, Durability, KafkaError, Producer, TopicPlan, check_topics,
+    Cluster, ClusterInfo, Codec, Durability, Producer, TopicInfo, TopicPlan, TopicsError,
     topic_plan,
 };
 use tidegate_runtime::metrics::Metrics;
@@ -26,6 +26,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 /// One probe may fail for another reason than that the broker is away.
 const PROBES_TO_FAIL: u32 = 2;
+/// How often the topics are looked at while they are good, and while they are not.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The least that topics are planned for, whatever the types say.
 const LEAST_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What `readyz` repeats about the weaker durability.
@@ -85,7 +88,7 @@ impl Bringup {
         }
     }
 
-    /// Brings up everything, and ends when the replies run or `stop` is cancelled.
+    /// Brings up everything, then watches the topics, until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let registry = self.readiness.condition("registry");
         let store = self.readiness.condition("store");
@@ -102,7 +105,50 @@ impl Bringup {
         if let (Some(()), Some(()), Some((cluster, partitions))) =
             tokio::join!(warm, prepared, checked)
         {
+            let watch = self.clone();
             self.join(cluster, partitions);
+            stop.run_until_cancelled(watch.watch_topics(&topics)).await;
+        }
+    }
+
+    /// Looks at the topics now and then. When that cannot be done nothing changes: the broker has a condition of its
+    /// own.
+    async fn watch_topics(&self, condition: &Condition) {
+        loop {
+            let pause = match condition.is_ok() {
+                true => LOOK_EVERY,
+                false => LOOK_AGAIN,
+            };
+            tokio::time::sleep(pause).await;
+            match self.look_at_topics().await {
+                Ok(_) => self.topics_are_good(condition),
+                Err(TopicsError::Unknown(error)) => {
+                    tracing::debug!(%error, "the topics could not be looked at");
+                }
+                Err(TopicsError::Wrong(problem)) => {
+                    if condition.is_ok() {
+                        tracing::warn!(%problem, "the topics are not as they should be: submits are refused");
+                    }
+                    condition.fail(problem.to_string());
+                }
+            }
+        }
+    }
+
+    async fn look_at_topics(&self) -> Result<Vec<TopicInfo>, TopicsError> {
+        let found = self.cluster.check_topics(&self.plan()).await?;
+        for topic in &found {
+            if let Some(retention) = topic.retention() {
+                self.metrics.topic_retention(&topic.name, retention);
+            }
+        }
+        Ok(found)
+    }
+
+    fn topics_are_good(&self, condition: &Condition) {
+        match self.cluster.settings().durability {
+            Durability::SingleBroker => condition.ok_with(SINGLE_BROKER),
+            Durability::Replicated => condition.ok(),
         }
     }
 
@@ -112,22 +158,18 @@ impl Bringup {
         condition: &Condition,
         stop: &CancellationToken,
     ) -> Option<(ClusterInfo, i32)> {
-        let durability = self.cluster.settings().durability;
-        let plan = self.plan();
-        let names: Vec<_> = plan.iter().map(|topic| topic.name.clone()).collect();
         let replies = self.cluster.topics().replies();
         let found = retry_forever(condition, stop, async || {
-            let info = self.cluster.probe(PROBE_LIMIT).await.map_err(text)?;
-            let found = self.cluster.describe(&names).await.map_err(text)?;
-            check_topics(&plan, &found, durability).map_err(|problem| problem.0)?;
+            let info = self.cluster.probe(PROBE_LIMIT).await;
+            let info = info.map_err(|error| error.to_string())?;
+            let found = self.look_at_topics().await;
+            let found = found.map_err(|error| error.to_string())?;
             let replies = found.iter().find(|topic| topic.name == replies);
             let replies = replies.ok_or("the replies topic is missing")?;
             Ok::<_, String>((info, replies.partitions))
         })
         .await?;
-        if durability == Durability::SingleBroker {
-            condition.ok_with(SINGLE_BROKER);
-        }
+        self.topics_are_good(condition);
         Some(found)
     }
 
@@ -166,8 +208,4 @@ impl Bringup {
             }
         }
     }
-}
-
-fn text(error: KafkaError) -> String {
-    error.to_string()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tidegate_contract::JobMessage;
+use tidegate_contract::{JobMessage, now_millis};
 use tidegate_kafka::{Codec, ConsumerEvent, DecodeError, GroupConsumer, Record};
 use tidegate_runtime::backoff::Backoff;
 use tokio::sync::{Notify, mpsc};
@@ -138,7 +138,10 @@ impl Intake {
     fn record(&self, reading: &mut Reading, record: Record) {
         self.engine.metrics.job_received(self.lane.tier);
         let partition = record.partition;
-        let Some(place) = self.lane.deliver(partition, record.offset) else {
+        let Some(place) = self
+            .lane
+            .deliver(partition, record.offset, record.timestamp)
+        else {
             return;
         };
         if let Some(backlog) = reading.waiting.get_mut(&partition) {
@@ -286,6 +289,9 @@ impl Intake {
             self.consumer.commit(&positions);
             self.engine.metrics.committed(&self.lane.label, "ok");
         }
+        let age = self.lane.oldest().map_or(0, |at| now_millis() - at).max(0);
+        let age = Duration::from_millis(age.unsigned_abs());
+        self.engine.metrics.unread_age(&self.lane.topic, age);
     }
 
     async fn leave(self) {

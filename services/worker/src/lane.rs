@@ -1,9 +1,9 @@
 //! A lane is one pool and tier: its topic, what is held ready of it, and which of its offsets are done.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_contract::{OffsetTracker, Pool, Tier};
+use tidegate_contract::{Millis, OffsetTracker, Pool, Tier};
 use tidegate_kafka::OnRevoke;
 use tokio::sync::Notify;
 
@@ -49,6 +49,8 @@ struct State {
 struct Assigned {
     epoch: u64,
     tracker: OffsetTracker,
+    /// When the open records were written, by offset.
+    written: BTreeMap<i64, Millis>,
     committed: Option<i64>,
 }
 
@@ -84,6 +86,7 @@ impl Place {
             && assigned.epoch == self.epoch
         {
             assigned.tracker.complete(self.offset);
+            assigned.written.remove(&self.offset);
         }
     }
 
@@ -149,13 +152,24 @@ impl Lane {
         self.lock().keep(|_| false);
     }
 
-    /// A record was read. `None` if it was read before under this assignment.
-    pub(crate) fn deliver(self: &Arc<Self>, partition: i32, offset: i64) -> Option<Place> {
+    /// A record was read that was written at that time. `None` if it was read before under this assignment.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        partition: i32,
+        offset: i64,
+        written: Option<Millis>,
+    ) -> Option<Place> {
         let mut state = self.lock();
         // A record is only handed out while its partition is ours, even if it comes before the news of that.
         let assigned = state.assigned(partition);
         let epoch = assigned.epoch;
-        assigned.tracker.deliver(offset).then(|| Place {
+        if !assigned.tracker.deliver(offset) {
+            return None;
+        }
+        if let Some(written) = written {
+            assigned.written.insert(offset, written);
+        }
+        Some(Place {
             lane: Arc::clone(self),
             partition,
             offset,
@@ -219,6 +233,16 @@ impl Lane {
             && state.parked_bytes <= self.room.bytes / 2
     }
 
+    /// When the oldest record was written that is not done; of each partition that is the first one.
+    pub(crate) fn oldest(&self) -> Option<Millis> {
+        let state = self.lock();
+        let firsts = state.partitions.values();
+        firsts
+            .filter_map(|assigned| assigned.written.first_key_value())
+            .map(|(_, written)| *written)
+            .min()
+    }
+
     /// The partitions that are ours.
     pub(crate) fn owned(&self) -> Vec<i32> {
         self.lock().partitions.keys().copied().collect()
@@ -248,6 +272,7 @@ impl State {
             Assigned {
                 epoch: *epoch,
                 tracker: OffsetTracker::new(),
+                written: BTreeMap::new(),
                 committed: None,
             }
         })
@@ -283,15 +308,15 @@ mod tests {
     fn what_belongs_to_an_earlier_assignment_completes_nothing() {
         let lane = lane(8, 1 << 20);
         lane.assign(&[0, 1]);
-        let first = lane.deliver(0, 5).unwrap();
-        assert!(lane.deliver(0, 5).is_none(), "a repeat");
+        let first = lane.deliver(0, 5, Some(70)).unwrap();
+        assert!(lane.deliver(0, 5, Some(70)).is_none(), "a repeat");
         assert!(!first.start());
         assert_eq!(lane.offsets_to_commit(&[0]), [(0, 5)]);
         assert!(!first.is_current());
         assert_eq!(lane.to_commit(true), []);
 
         lane.assign(&[0]);
-        let again = lane.deliver(0, 5).unwrap();
+        let again = lane.deliver(0, 5, None).unwrap();
         assert!(again.start(), "this worker knows that it is a repeat");
         first.complete();
         assert_eq!(lane.to_commit(false), [(0, 5)], "only the new one counts");
@@ -304,19 +329,23 @@ mod tests {
     #[test]
     fn the_lowest_unfinished_record_holds_the_commit() {
         let lane = lane(8, 1 << 20);
-        let places: Vec<_> = (10..13).filter_map(|o| lane.deliver(3, o)).collect();
+        let places: Vec<_> = (10..13)
+            .filter_map(|o| lane.deliver(3, o, Some(o * 10)))
+            .collect();
         places[2].complete();
         places[1].complete();
         assert_eq!(lane.to_commit(false), [(3, 10)]);
+        assert_eq!(lane.oldest(), Some(100));
         places[0].complete();
         assert_eq!(lane.to_commit(false), [(3, 13)]);
+        assert_eq!(lane.oldest(), None);
     }
 
     #[test]
     fn full_by_count_or_bytes_and_open_again_at_half() {
         let lane = lane(4, 1000);
         let push = |offset: i64, bytes| {
-            let place = lane.deliver(0, offset).unwrap();
+            let place = lane.deliver(0, offset, None).unwrap();
             lane.push(Ready {
                 place,
                 bytes,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tidegate_kafka::{Durability, KafkaError, TopicProblem, check_topics, topic_plan};
+use tidegate_kafka::{Durability, TopicsError, topic_plan};
 use tidegate_runtime::{Shutdown, retry_forever};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -16,16 +16,6 @@ const PROBE: Duration = Duration::from_secs(3);
 const LOOK_AT_TOPICS: u32 = 15;
 /// What is kept of the grace time for delivering outcomes and leaving the groups, at most.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// Why the topics cannot be said to be good.
-#[derive(Debug, thiserror::Error)]
-enum NotGood {
-    /// They could not be looked at.
-    #[error(transparent)]
-    Unknown(#[from] KafkaError),
-    #[error(transparent)]
-    Wrong(#[from] TopicProblem),
-}
 
 impl Worker {
     /// Waits for broker, topics and registry. The partitions of every topic; `None` if told to stop before.
@@ -45,14 +35,18 @@ impl Worker {
     }
 
     /// The partitions of the topics that the worker needs, or the first thing that is wrong with them.
-    async fn look_at_topics(&self) -> Result<HashMap<String, i32>, NotGood> {
+    async fn look_at_topics(&self) -> Result<HashMap<String, i32>, TopicsError> {
         let deadlines = self.types.values().map(|spec| spec.deadline);
         let longest = deadlines.max().unwrap_or_default();
         let settings = self.cluster.settings();
         let plan = topic_plan(settings, &self.engine.settings.pools, longest);
-        let names: Vec<_> = plan.iter().map(|topic| topic.name.clone()).collect();
-        let found = self.cluster.describe(&names).await?;
-        check_topics(&plan, &found, settings.durability)?;
+        let found = self.cluster.check_topics(&plan).await?;
+        for topic in &found {
+            if let Some(retention) = topic.retention() {
+                let metrics = &self.engine.metrics;
+                metrics.topic_retention(&topic.name, retention);
+            }
+        }
         let found: HashMap<_, _> = found
             .into_iter()
             .map(|topic| (topic.name, topic.partitions))
@@ -105,10 +99,10 @@ impl Worker {
                 self.topics_are_good();
                 return true;
             }
-            Err(NotGood::Unknown(error)) => {
+            Err(TopicsError::Unknown(error)) => {
                 tracing::debug!(%error, "the topics could not be looked at");
             }
-            Err(NotGood::Wrong(problem)) => {
+            Err(TopicsError::Wrong(problem)) => {
                 if self.conditions.topics.is_ok() {
                     tracing::warn!(%problem, "the topics are not as they should be");
                 }

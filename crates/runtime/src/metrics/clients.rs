@@ -83,7 +83,7 @@ impl Clients {
             unread_age: register(
                 r,
                 "oldest_unread_age_seconds",
-                "Age of the oldest record of a topic that this process has not read",
+                "Age of the oldest record of a topic that this process is not done with; set it against the retention",
                 Family::default(),
             ),
             retention: register(
@@ -170,17 +170,20 @@ impl Metrics {
         self.all.clients.unreadable.get_or_create(&labels).inc();
     }
 
-    /// The age of the oldest unread record of a topic, to be set against its retention (`None`: for ever, or not
-    /// known).
-    pub fn unread_age(&self, topic: &str, age: Duration, retention: Option<Duration>) {
-        let c = &self.all.clients;
+    /// The age of the oldest record of a topic that this process was given and is not done with; zero if it is done
+    /// with all. What lies behind it unread is younger.
+    pub fn unread_age(&self, topic: &str, age: Duration) {
+        let ages = &self.all.clients.unread_age;
         let labels = [("topic", owned(topic))];
-        c.unread_age.get_or_create(&labels).set(age.as_secs_f64());
-        if let Some(retention) = retention {
-            c.retention
-                .get_or_create(&labels)
-                .set(retention.as_secs_f64());
-        }
+        ages.get_or_create(&labels).set(age.as_secs_f64());
+    }
+
+    /// How long a topic keeps records; not for one that keeps them for ever.
+    pub fn topic_retention(&self, topic: &str, retention: Duration) {
+        let retentions = &self.all.clients.retention;
+        let labels = [("topic", owned(topic))];
+        let retention = retention.as_secs_f64();
+        retentions.get_or_create(&labels).set(retention);
     }
 
     /// A call of the store ended. `call`: `insert`, `job`, `project`, `purge` and the like; `result`: `ok`,

@@ -340,9 +340,9 @@ impl Reader {
             .unwrap_or(0)
             .max(0);
         let lag = Duration::from_millis(behind as u64);
-        self.shared
-            .metrics
-            .projection_backlog(lag, self.shared.queues.bytes());
+        let metrics = &self.shared.metrics;
+        metrics.projection_backlog(lag, self.shared.queues.bytes());
+        metrics.unread_age(&self.shared.topic, lag);
         self.shared.metrics.waits_readers(self.ledger.side_count());
     }
 
