@@ -170,6 +170,23 @@ impl Cluster {
         AssignedConsumer::new(&config, topic.to_owned())
     }
 
+    /// The same for any topic, telling of the ends of partitions.
+    pub(crate) fn assigned_consumer_with_ends(
+        &self,
+        topic: &str,
+        client_id: &str,
+    ) -> Result<AssignedConsumer, KafkaError> {
+        let mut config = self.consumer(client_id, 16 << 20);
+        config
+            .set(
+                "group.id",
+                format!("{}hand-assigned", self.topics().prefix()),
+            )
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true");
+        AssignedConsumer::new(&config, topic.to_owned())
+    }
+
     /// Asks whether the cluster can be reached, and for its id. Ends within about `limit`, and never holds up the
     /// runtime.
     pub async fn probe(&self, limit: Duration) -> Result<ClusterInfo, KafkaError> {
@@ -188,6 +205,18 @@ impl Cluster {
             })
         })
         .await
+    }
+
+    /// How many partitions a topic has; `None` if there is no such topic. Asks for nothing else, so that the embedded
+    /// broker of another process answers too.
+    pub async fn partitions(&self, topic: &str) -> Result<Option<i32>, KafkaError> {
+        let (limit, names) = (admin::LIMIT, [topic.to_owned()]);
+        let infos = self
+            .ask(limit, move |client| {
+                admin::partitions(client, &names, limit)
+            })
+            .await?;
+        Ok(infos.first().map(|info| info.partitions))
     }
 
     /// The topics of that list that are there.
@@ -327,6 +356,15 @@ impl Cluster {
     fn admin_config(&self) -> ClientConfig {
         let mut config = self.base("tidegate-admin");
         self.pass_through(&mut config);
+        config
+    }
+
+    /// For asking what a group has committed, without being a member of it.
+    pub(crate) fn reading_as(&self, group: &str) -> ClientConfig {
+        let mut config = self.admin_config();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false");
         config
     }
 

@@ -19,17 +19,19 @@ mod error;
 mod groups;
 mod producer;
 mod registry;
+mod scan;
 mod settings;
 pub mod topics;
 pub mod trace;
 
 pub use cluster::{Cluster, ClusterInfo};
-pub use codec::{Codec, CodecError, DecodeError};
+pub use codec::{Codec, CodecError, DecodeError, Decoded, base64_as_json, bytes_as_json};
 pub use consumer::{
     AssignedConsumer, ConsumerEvent, GroupConsumer, GroupOptions, OnRevoke, Record,
 };
 pub use error::{KafkaError, TopicsError};
 pub use producer::{Delivered, Outgoing, ProduceError, Producer};
 pub use registry::{Compatibility, RegistryError, check_schemas, register_schemas};
+pub use scan::{Place, Scan, Stretch};
 pub use settings::{Durability, KafkaSettings, PartitionCounts, RegistrySettings};
 pub use topics::{CreateOutcome, TopicInfo, TopicPlan, TopicProblem, check_topics, topic_plan};

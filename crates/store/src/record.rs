@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tidegate_contract::{JobId, JobSummary, Outcome, Progress, Timings};
+use tidegate_contract::{JobId, JobSummary, Outcome, Progress, Status, Timings};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -203,6 +203,17 @@ impl Lookup {
                 .map_err(|_| StoreError::Corrupt("a tombstone has no known status".to_owned())),
         }
     }
+}
+
+/// Counts of rows under their statuses.
+pub(crate) fn statuses(counts: Vec<(String, i64)>) -> Result<Vec<(Status, u64)>, StoreError> {
+    let read = |(status, count): (String, i64)| {
+        let status = status.parse().map_err(|_| {
+            StoreError::Corrupt(format!("`{status}` in column status of jobs is none"))
+        })?;
+        Ok((status, u64::try_from(count).unwrap_or_default()))
+    };
+    counts.into_iter().map(read).collect()
 }
 
 impl From<(String, i64, Vec<u8>)> for Position {

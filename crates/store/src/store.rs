@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use tidegate_contract::{JobId, Millis};
+use tidegate_contract::{JobId, Millis, Status};
 
 use crate::error::StoreError;
 use crate::types::{Batch, JobRow, Lookup, NewJob, Position, Projected, Purged};
@@ -45,6 +45,12 @@ pub trait Store: Send + Sync {
         // `None` sorts before every time.
         Ok(marks.into_values().min().flatten())
     }
+
+    /// Whether nothing at all is stored: no job, no tombstone, no position.
+    async fn is_empty(&self) -> Result<bool, StoreError>;
+
+    /// How many rows there are of each status that occurs. Reads the whole table.
+    async fn rows_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError>;
 
     /// Removes what is older than the settings say, at most `limit` rows and `limit` tombstones a call.
     async fn purge(&self, now: Millis, limit: u32) -> Result<Purged, StoreError>;

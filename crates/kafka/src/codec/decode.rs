@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use serde::de::DeserializeOwned;
@@ -37,15 +38,27 @@ pub(super) fn decode<T: DeserializeOwned>(
     kind: Kind,
     datum: &[u8],
 ) -> Result<T, DecodeError> {
-    let malformed = |error: apache_avro::Error| DecodeError::Malformed(in_words(&error).to_owned());
     let reader = kind.static_schema().map_err(DecodeError::Malformed)?;
+    let value = read(writer, Some(reader), datum)?;
+    apache_avro::from_value(&value).map_err(malformed)
+}
+
+/// Reads a datum as its writer meant it, or as `reader` would have it.
+pub(super) fn read(
+    writer: &Schema,
+    reader: Option<&Schema>,
+    datum: &[u8],
+) -> Result<Value, DecodeError> {
     let mut rest = Datum {
         bytes: datum,
         short: false,
     };
-    let value = GenericDatumReader::builder(writer)
-        .reader_schema(reader)
-        .build()
+    let builder = GenericDatumReader::builder(writer);
+    let built = match reader {
+        Some(reader) => builder.reader_schema(reader).build(),
+        None => builder.build(),
+    };
+    let value = built
         .and_then(|reader| reader.read_value(&mut rest))
         .map_err(malformed)?;
     if rest.short {
@@ -55,7 +68,11 @@ pub(super) fn decode<T: DeserializeOwned>(
         let text = format!("{} bytes follow its end", rest.bytes.len());
         return Err(DecodeError::Malformed(text));
     }
-    apache_avro::from_value(&value).map_err(malformed)
+    Ok(value)
+}
+
+fn malformed(error: apache_avro::Error) -> DecodeError {
+    DecodeError::Malformed(in_words(&error).to_owned())
 }
 
 /// The bytes of a datum. apache-avro takes an end of input before a string or a union for null, so that a record

@@ -3,6 +3,7 @@
 
 mod decode;
 mod encode;
+mod json;
 mod schemas;
 
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,7 @@ use tidegate_contract::{DeadLetter, JobEvent, JobMessage, schema};
 use crate::registry::{RegistryClient, RegistryError};
 use crate::settings::RegistrySettings;
 use decode::Writers;
+pub use json::{base64_as_json, bytes_as_json};
 use schemas::Kind;
 
 /// A message cannot be encoded.
@@ -38,6 +40,16 @@ pub enum DecodeError {
     /// The registry does not say: try again.
     #[error("schema registry is not available: {0}")]
     RegistryUnavailable(String),
+}
+
+/// A value as its writer meant it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    pub schema_id: u32,
+    /// The full name of its schema, such as `tidegate.v1.Job`; `None` for a type without a name.
+    pub schema: Option<String>,
+    /// Fields under their names; bytes that are JSON or text as such, others as base64.
+    pub value: serde_json::Value,
 }
 
 /// Encodes and decodes. Cheap to clone; all clones share what they know of the registry.
@@ -136,18 +148,34 @@ impl Codec {
         self.decode(Kind::DeadLetter, value).await
     }
 
+    /// Reads any value in the frame with the schema that it was written with, whatever message it is, for people to
+    /// look at.
+    ///
+    /// # Errors
+    /// As for the messages, but a schema of another sort of record is none.
+    pub async fn decode_any(&self, value: &[u8]) -> Result<Decoded, DecodeError> {
+        let (id, datum) = decode::open(value)?;
+        let writer = self.inner.writers.schema(id, self.client()?).await?;
+        let value = decode::read(&writer, None, datum)?;
+        Ok(Decoded {
+            schema_id: id,
+            schema: writer.name().map(|name| name.fullname(None)),
+            value: json::of(value),
+        })
+    }
+
+    fn client(&self) -> Result<&RegistryClient, DecodeError> {
+        let client = self.inner.registry.as_ref();
+        client.map_err(|error| DecodeError::RegistryUnavailable(error.to_string()))
+    }
+
     async fn decode<T: serde::de::DeserializeOwned>(
         &self,
         kind: Kind,
         value: &[u8],
     ) -> Result<T, DecodeError> {
         let (id, datum) = decode::open(value)?;
-        let client = self
-            .inner
-            .registry
-            .as_ref()
-            .map_err(|error| DecodeError::RegistryUnavailable(error.to_string()))?;
-        let writer = self.inner.writers.schema(id, client).await?;
+        let writer = self.inner.writers.schema(id, self.client()?).await?;
         decode::decode(&writer, kind, datum)
     }
 }

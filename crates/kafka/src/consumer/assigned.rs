@@ -7,7 +7,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::handle::{AGAIN, Handle, Native, Read};
+use super::handle::{AGAIN, CALL, Handle, Native, Read, blocking};
 use super::{ConsumerEvent, partitions};
 use crate::error::{KafkaError, describe};
 
@@ -114,5 +114,32 @@ impl AssignedConsumer {
     /// The first offset that is there and the one that the next record will get.
     pub async fn watermarks(&self, partition: i32) -> Result<(i64, i64), KafkaError> {
         self.handle.watermarks(partition).await
+    }
+
+    /// The first offset of each of those partitions whose record is of that time (Unix milliseconds) or later; `None`
+    /// where there is no such record.
+    pub(crate) async fn offsets_at(
+        &self,
+        partitions: &[i32],
+        time: i64,
+    ) -> Result<BTreeMap<i32, Option<i64>>, KafkaError> {
+        let native = self.handle.native()?;
+        let mut times = TopicPartitionList::new();
+        for partition in partitions {
+            times
+                .add_partition_offset(&self.handle.topic, *partition, Offset::Offset(time.max(0)))
+                .map_err(|error| KafkaError::Refused(describe(&error)))?;
+        }
+        let found = blocking(move || native.offsets_for_times(times, CALL))
+            .await?
+            .map_err(KafkaError::call)?;
+        let found = found.elements().into_iter().map(|element| {
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            (element.partition(), offset)
+        });
+        Ok(found.collect())
     }
 }

@@ -93,6 +93,7 @@ macro_rules! conformance_tests {
             a_batch_is_applied_from_its_own_position_only,
             a_position_belongs_to_one_cluster,
             an_empty_batch_moves_the_position,
+            what_is_stored_is_counted,
             the_slowest_partition_says_how_far_all_are,
             purges_are_bounded_and_leave_tombstones,
             unfinished_jobs_outlive_their_deadline,

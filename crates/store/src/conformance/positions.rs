@@ -1,6 +1,6 @@
 //! The position of the projection.
 
-use tidegate_contract::EventKind;
+use tidegate_contract::{EventKind, Status};
 
 use super::Subject;
 use super::samples::{BEGIN, CREATED, Partition, event, new_job};
@@ -111,4 +111,18 @@ pub async fn the_slowest_partition_says_how_far_all_are(subject: Subject) {
     );
     b.mark_caught_up(&[(7, 440)]).await.unwrap();
     assert_eq!(a.caught_up().await, Ok(Some(440)));
+}
+
+pub async fn what_is_stored_is_counted(subject: Subject) {
+    let Subject { a, b, .. } = subject;
+    assert_eq!(a.is_empty().await, Ok(true));
+    assert_eq!(a.rows_by_status().await, Ok(Vec::new()));
+    // A position alone is something: whoever has it has begun.
+    let nothing = sample(3);
+    a.project(nothing.batch(BEGIN, BEGIN)).await.unwrap();
+    assert_eq!(b.is_empty().await, Ok(false));
+    a.insert(&[new_job()]).await.unwrap();
+    a.project(nothing.batch(BEGIN, BEGIN + 3)).await.unwrap();
+    let counts = [(Status::Completed, 3), (Status::Pending, 1)];
+    assert_eq!(b.rows_by_status().await, Ok(counts.to_vec()));
 }

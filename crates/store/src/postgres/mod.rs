@@ -17,7 +17,7 @@ use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
-use tidegate_contract::{JobId, Millis};
+use tidegate_contract::{JobId, Millis, Status};
 
 use self::lease::Lease;
 use crate::error::{Fault, StoreError};
@@ -242,6 +242,26 @@ impl Store for Postgres {
             let marks = rows::caught_up(&mut lease).await?;
             lease.give_back();
             Ok(marks)
+        })
+        .await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let found = !rows::holds_something(&mut lease).await?;
+            lease.give_back();
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn rows_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let found = rows::by_status(&mut lease).await?;
+            lease.give_back();
+            Ok(found)
         })
         .await
     }

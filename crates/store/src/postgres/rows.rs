@@ -11,7 +11,7 @@ use crate::error::{Fault, StoreError};
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
-use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns};
+use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns, statuses};
 use crate::types::{Batch, JobRow, Lookup, NewJob, Position};
 
 /// Rows that one statement writes at most, and bytes of bodies after which it takes no more of them.
@@ -116,6 +116,25 @@ pub(super) async fn caught_up(
     .fetch_all(connection)
     .await?;
     Ok(marks.into_iter().collect())
+}
+
+pub(super) async fn holds_something(connection: &mut PgConnection) -> Result<bool, Fault> {
+    let found: bool = sqlx::query_scalar(concat!(
+        "SELECT EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM tombstones) ",
+        "OR EXISTS (SELECT 1 FROM projections)",
+    ))
+    .fetch_one(connection)
+    .await?;
+    Ok(found)
+}
+
+pub(super) async fn by_status(connection: &mut PgConnection) -> Result<Vec<(Status, u64)>, Fault> {
+    let counts = sqlx::query_as::<_, (String, i64)>(
+        "SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(statuses(counts)?)
 }
 
 /// A statement that turns the rows of `$old` into tombstones. Rows that somebody else is at are left for the next

@@ -20,7 +20,7 @@ use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite as Backend, SqlitePool, SqliteTransaction};
-use tidegate_contract::{JobId, Millis};
+use tidegate_contract::{JobId, Millis, Status};
 
 use self::file::{FileLock, Location};
 use crate::error::{Fault, StoreError};
@@ -193,6 +193,22 @@ impl Store for Sqlite {
         self.call(async {
             let mut connection = self.reader.acquire().await?;
             rows::caught_up(&mut connection).await
+        })
+        .await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            Ok(!rows::holds_something(&mut connection).await?)
+        })
+        .await
+    }
+
+    async fn rows_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            rows::by_status(&mut connection).await
         })
         .await
     }

@@ -11,7 +11,7 @@ use crate::error::{Fault, StoreError};
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
-use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns};
+use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns, statuses};
 use crate::types::{Batch, JobRow, Lookup, NewJob, Position};
 
 /// Rows of one statement at most: enough that preparing it does not count, far below the limit on values.
@@ -110,6 +110,27 @@ pub(super) async fn caught_up(
     .fetch_all(connection)
     .await?;
     Ok(marks.into_iter().collect())
+}
+
+pub(super) async fn holds_something(connection: &mut SqliteConnection) -> Result<bool, Fault> {
+    let found: i64 = sqlx::query_scalar(concat!(
+        "SELECT EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM tombstones) ",
+        "OR EXISTS (SELECT 1 FROM projections)",
+    ))
+    .fetch_one(connection)
+    .await?;
+    Ok(found != 0)
+}
+
+pub(super) async fn by_status(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(Status, u64)>, Fault> {
+    let counts = sqlx::query_as::<_, (String, i64)>(
+        "SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(statuses(counts)?)
 }
 
 /// The two statements that turn the rows of `$old` into tombstones; they pick the same rows, because nothing

@@ -1,6 +1,7 @@
 //! Replies on the embedded broker, with a store that can be taken away.
 
 #![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +25,17 @@ use tidegate_store::*;
 pub struct Gate {
     pub inner: Arc<dyn Store>,
     away: AtomicBool,
+    /// Says that it is empty, whatever is in it.
+    emptied: AtomicBool,
 }
 
 impl Gate {
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn pretend_empty(&self) {
+        self.emptied.store(true, Ordering::SeqCst);
     }
 
     fn pass(&self) -> Result<&Arc<dyn Store>, StoreError> {
@@ -64,6 +71,13 @@ impl Store for Gate {
     }
     async fn caught_up_by_partition(&self) -> Result<BTreeMap<i32, Option<Millis>>, StoreError> {
         self.pass()?.caught_up_by_partition().await
+    }
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        let emptied = self.emptied.load(Ordering::SeqCst);
+        Ok(self.pass()?.is_empty().await? || emptied)
+    }
+    async fn rows_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.pass()?.rows_by_status().await
     }
     async fn purge(&self, now: Millis, limit: u32) -> Result<Purged, StoreError> {
         self.pass()?.purge(now, limit).await
@@ -121,6 +135,7 @@ impl Bench {
         let store = Arc::new(Gate {
             inner,
             away: AtomicBool::new(false),
+            emptied: AtomicBool::new(false),
         });
         let producer = broker.cluster().producer("bench").unwrap();
         Self {
