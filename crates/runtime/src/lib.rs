@@ -24,4 +24,4 @@ pub use metrics::Metrics;
 pub use ops::OpsState;
 pub use readiness::{Condition, Readiness};
 pub use shutdown::{Shutdown, Stage};
-pub use telemetry::{Telemetry, TelemetrySettings};
+pub use telemetry::{RecentSpans, Telemetry, TelemetrySettings};

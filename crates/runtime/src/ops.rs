@@ -8,16 +8,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
+use crate::telemetry::RecentSpans;
 
 /// What the endpoints answer from.
 #[derive(Clone, Debug)]
 pub struct OpsState {
     pub readiness: Readiness,
     pub metrics: Metrics,
+    /// Only of `dev`: then `/dev/traces/{id}` is served too.
+    pub recent_spans: Option<RecentSpans>,
 }
 
-/// Adds the three routes to an application: each role serves them where it serves the rest.
+/// Adds the routes to an application: each role serves them where it serves the rest.
 pub fn configure(app: &mut web::ServiceConfig, state: OpsState) {
+    if state.recent_spans.is_some() {
+        app.route("/dev/traces/{id}", web::get().to(recent_trace));
+    }
     app.app_data(web::Data::new(state))
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
@@ -45,6 +51,23 @@ async fn metrics_text(state: web::Data<OpsState>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(metrics::CONTENT_TYPE)
         .body(state.metrics.encode())
+}
+
+/// The spans of a trace, by its id or that of its job.
+async fn recent_trace(state: web::Data<OpsState>, id: web::Path<String>) -> HttpResponse {
+    match state.recent_spans.as_ref().and_then(|spans| spans.find(&id)) {
+        Some(trace) => HttpResponse::Ok().json(trace),
+        None => HttpResponse::NotFound()
+            .content_type("application/problem+json")
+            .json(serde_json::json!({
+                "type": "/problems/unknown-trace",
+                "title": "Unknown trace",
+                "status": 404,
+                "code": "unknown-trace",
+                "detail": "no span of it is kept: the id is neither that of a job nor of a trace, its spans were not \
+                           sampled or have not ended, or many have come since",
+            })),
+    }
 }
 
 /// The running server of a role that has no HTTP of its own.

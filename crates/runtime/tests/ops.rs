@@ -30,6 +30,7 @@ async fn the_endpoints_answer_until_the_token_ends_them() {
     let state = OpsState {
         readiness: readiness.clone(),
         metrics: metrics.clone(),
+        recent_spans: None,
     };
     let server = ops::serve("127.0.0.1:0", state, stop.clone())
         .await
@@ -89,6 +90,7 @@ async fn a_port_in_use_is_an_error() {
     let state = OpsState {
         readiness: Readiness::new(),
         metrics: Metrics::new(["echo"]),
+        recent_spans: None,
     };
     let listen = taken.local_addr().unwrap().to_string();
     assert!(

@@ -12,7 +12,7 @@ use tidegate_kafka::{Cluster, Codec, Producer, RegistrySettings};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
 use tidegate_runtime::readiness::{Condition, Readiness};
-use tidegate_runtime::{Shutdown, Stage};
+use tidegate_runtime::{RecentSpans, Shutdown, Stage};
 use tidegate_store::{Inserter, Store};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ pub struct GatewayConfig {
     pub types: JobTypes,
     pub metrics: Metrics,
     pub instance: String,
+    /// Served under `/dev/traces/`: of `dev` only.
+    pub recent_spans: Option<RecentSpans>,
 }
 
 /// A gateway that listens and does not answer yet.
@@ -67,6 +69,7 @@ pub struct Gateway {
     metrics: Metrics,
     readiness: Readiness,
     instance: String,
+    recent_spans: Option<RecentSpans>,
 }
 
 impl Gateway {
@@ -104,6 +107,7 @@ impl Gateway {
             metrics: config.metrics,
             readiness,
             instance: config.instance,
+            recent_spans: config.recent_spans,
             settings,
         })
     }
@@ -168,6 +172,7 @@ impl Gateway {
         let ops = OpsState {
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
+            recent_spans: self.recent_spans,
         };
         let state = Data::new(AppState {
             engine: Arc::new(live),

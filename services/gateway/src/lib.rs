@@ -7,7 +7,8 @@
 //! from which [`status`] and [`result`] answer. What a request is told instead of what it wanted is in [`problem`].
 //!
 //! The handlers know Kafka, store and replies only as an [`engine::Engine`]: [`live`] is the real one. [`app`] builds
-//! a gateway, [`bringup`] gets its dependencies up one by one, and [`app`] stops it in order.
+//! a gateway, [`bringup`] gets its dependencies up one by one, and [`app`] stops it in order. [`rebuild`] fills an empty
+//! store with what the projection makes of the whole log.
 
 mod app;
 mod auth;
@@ -23,6 +24,7 @@ mod prefer;
 mod problem;
 mod purge;
 mod reason;
+pub mod rebuild;
 pub mod replies;
 mod result;
 mod routes;

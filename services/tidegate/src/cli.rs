@@ -1,8 +1,14 @@
 //! The command line: what can be said, not what it does.
 
+mod operators;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use operators::{
+    GatewayArgs, JobsCommand, RebuildArgs, ShowArgs, StoreCommand, TailArgs, TraceArgs,
+};
 
 /// Slow, bursty or fragile work behind a plain HTTP call, with Kafka as the queue.
 #[derive(Debug, Parser)]
@@ -31,6 +37,14 @@ pub enum Command {
     /// Submit a job to a gateway and print the answer
     #[command(after_help = SUBMIT_CODES)]
     Submit(SubmitArgs),
+    /// Look at jobs
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Show the spans of a job's trace as a tree: from Jaeger (telemetry.query_url), or from `dev` itself
+    Trace(TraceArgs),
+    /// Look after the status store
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 const SUBMIT_CODES: &str = "Exit codes: 0 the job completed, 3 it is accepted and still running, 1 it failed or was refused, 2 wrong usage.";
@@ -84,6 +98,13 @@ pub enum TopicsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print the records of a topic, decoded, one JSON object a line; payloads are shown
+    ///
+    /// Reads from the beginning to where the topic ends now, each partition in its order. Avro values are decoded with
+    /// the schema that they were written with; bytes that are neither JSON nor text, and values that cannot be decoded,
+    /// are shown as {"$base64": "…"}. What clients sent and jobs answered is printed as it is: mind who looks on. Joins
+    /// no group and commits nothing.
+    Tail(TailArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 //!
 //! [`cli`] says what can be asked for, [`settings`] merges the configuration's layers (`default.toml` is the
 //! reference) and [`validate`] refuses what does not go together; each of [`commands`] then builds its role from them,
-//! or asks a server and prints. A command ends with an [`exit`] code; what it says goes through [`output`].
+//! or asks a server and prints; what it prints is made by the pure parts in [`view`]. A command ends with an [`exit`] code; what it says goes through [`output`].
 
 mod cli;
 mod commands;
@@ -10,6 +10,7 @@ mod exit;
 mod output;
 mod settings;
 mod validate;
+mod view;
 
 use std::process::ExitCode;
 use std::time::Duration;

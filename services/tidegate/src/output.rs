@@ -11,6 +11,12 @@ pub fn line(text: impl AsRef<str>) {
     let _ = out.flush();
 }
 
+/// One line; `false` once nobody reads any more, so that an endless command ends with its reader.
+pub fn is_read(text: impl AsRef<str>) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.as_ref()).is_ok() && out.flush().is_ok()
+}
+
 /// Bytes as they are.
 pub fn bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
@@ -26,17 +32,22 @@ pub fn complain(text: impl AsRef<str>) {
     }
 }
 
-/// Rows in columns, as wide as their widest cell; the last column is not padded.
+/// Rows in columns, as wide as their widest cell; the last column is not padded. What others wrote into a cell neither
+/// breaks the line nor commands the terminal.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| plain(cell)).collect());
+    let rows: Vec<Vec<String>> = rows.collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
-    for row in std::iter::once(&head).chain(rows) {
+    for row in std::iter::once(&head).chain(&rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(&format!("{cell:<width$}  "));
@@ -48,9 +59,20 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+fn plain(cell: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    cell.chars().map(plain).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_cannot_break_out() {
+        let rows = vec![vec!["a\nb\u{1b}[2J".to_owned()]];
+        assert_eq!(table(&["x"], &rows), "x\na\u{fffd}b\u{fffd}[2J");
+    }
 
     #[test]
     fn columns_line_up_and_lines_end_without_blanks() {

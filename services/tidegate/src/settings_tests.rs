@@ -54,6 +54,7 @@ fn everything() -> Settings {
     settings.types.insert(name, JobTypeSpec::new(handler));
     settings.gateway.public_url = Some(String::new());
     settings.telemetry.otlp_endpoint = Some(String::new());
+    settings.telemetry.query_url = Some(String::new());
     let example: Settings = toml::from_str(&with_examples()).unwrap();
     settings.routes = example.routes;
     settings.auth.keys = example.auth.keys;

@@ -122,10 +122,15 @@ fn sections(settings: &Settings, found: &mut Problems) {
             "is neither `sqlite:PATH` nor `postgres://USER:PASSWORD@HOST/DATABASE`",
         );
     }
-    if let Some(url) = &settings.telemetry.otlp_endpoint
-        && let Err(reason) = http_url(url)
-    {
-        found.add("telemetry.otlp_endpoint", reason);
+    for (key, url) in [
+        ("telemetry.otlp_endpoint", &settings.telemetry.otlp_endpoint),
+        ("telemetry.query_url", &settings.telemetry.query_url),
+    ] {
+        if let Some(url) = url
+            && let Err(reason) = http_url(url)
+        {
+            found.add(key, reason);
+        }
     }
     let ratio = settings.telemetry.sample_ratio;
     if !(0.0..=1.0).contains(&ratio) {

@@ -104,6 +104,7 @@ impl Worker {
                 let state = OpsState {
                     readiness: readiness.clone(),
                     metrics: metrics.clone(),
+                    recent_spans: None,
                 };
                 let server = ops::serve(listen, state, stop_ops.clone()).await;
                 Some(server.map_err(|error| WorkerError::Listen {

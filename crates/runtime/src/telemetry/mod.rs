@@ -5,6 +5,7 @@
 
 mod export;
 mod log;
+mod recent;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
 use log::LogLayer;
+pub use recent::{RecentSpan, RecentSpans, RecentTrace};
 
 /// What libraries say is of use to those who debug them; `telemetry.log` can name a target to hear it again. Failed
 /// exports are said by [`export`], seldom, and not by the exporter each time.
@@ -50,6 +52,9 @@ pub struct TelemetrySettings {
     /// traces have ids and are not exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
+    /// Base URL of Jaeger's query API, such as `http://127.0.0.1:16686`: where `tidegate trace` looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_url: Option<String>,
     /// The share of new traces that is exported, 0 to 1. A trace begun elsewhere keeps its own decision.
     pub sample_ratio: f64,
     /// `service.name` of the traces is this and the role: `tidegate-gateway`.
@@ -73,6 +78,7 @@ impl Default for TelemetrySettings {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             otlp_endpoint: None,
+            query_url: None,
             sample_ratio: 1.0,
             service_name: "tidegate".to_owned(),
         }
@@ -106,8 +112,21 @@ pub fn init(
     role: &str,
     instance: &str,
 ) -> Result<Telemetry, TelemetryError> {
+    init_keeping(settings, role, instance, None)
+}
+
+/// The same, and the last spans stay in memory as well.
+///
+/// # Errors
+/// As for [`init`].
+pub fn init_keeping(
+    settings: &TelemetrySettings,
+    role: &str,
+    instance: &str,
+    recent: Option<&RecentSpans>,
+) -> Result<Telemetry, TelemetryError> {
     let filter = log_filter(&settings.log)?;
-    let provider = tracer_provider(settings, role, instance)?;
+    let provider = tracer_provider(settings, role, instance, recent)?;
     let lines = LogLayer::stderr(settings.log_format).with_filter(span_filter().or(filter));
     let subscriber = Registry::default().with(lines).with(spans(&provider));
     if subscriber.try_init().is_ok() {
@@ -121,6 +140,7 @@ fn tracer_provider(
     settings: &TelemetrySettings,
     role: &str,
     instance: &str,
+    recent: Option<&RecentSpans>,
 ) -> Result<SdkTracerProvider, TelemetryError> {
     let ratio = settings.sample_ratio;
     if !(0.0..=1.0).contains(&ratio) {
@@ -138,6 +158,9 @@ fn tracer_provider(
         .with_resource(resource);
     if let Some(endpoint) = &settings.otlp_endpoint {
         builder = builder.with_span_processor(export::processor(endpoint)?);
+    }
+    if let Some(recent) = recent {
+        builder = builder.with_span_processor(recent.processor());
     }
     Ok(builder.build())
 }

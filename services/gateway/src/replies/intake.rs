@@ -10,7 +10,7 @@ use tidegate_kafka::{DecodeError, Record};
 
 use super::judge::{Problem, judge};
 use super::ledger::{Phase, Verdict, verify};
-use super::queue::{Entry, Epoch, Pressure};
+use super::queue::{Entry, Epoch, Pressure, key_text};
 use super::reader::{Reader, Settled};
 use super::trace;
 
@@ -147,13 +147,7 @@ impl Reader {
             // Also what the side reader has seen: whoever of the two is quicker completes the wait.
             self.offer(event);
         }
-        let entry = Entry {
-            offset: record.offset,
-            key: key_text(record),
-            event,
-            bytes: record.payload.as_ref().map_or(0, |payload| payload.len()) + 256,
-            timestamp: record.timestamp,
-        };
+        let entry = Entry::new(record, event);
         let pressure = self.shared.queues.push(partition, epoch, entry);
         let Some(owned) = self.ledger.owned_mut(partition) else {
             return;
@@ -196,12 +190,4 @@ impl Reader {
             self.tasks.offer(record.clone());
         }
     }
-}
-
-fn key_text(record: &Record) -> String {
-    record
-        .key
-        .as_deref()
-        .map(|key| String::from_utf8_lossy(key).into_owned())
-        .unwrap_or_default()
 }

@@ -7,10 +7,10 @@
 
 mod health;
 mod intake;
-mod judge;
+pub(crate) mod judge;
 mod ledger;
-mod projector;
-mod queue;
+pub(crate) mod projector;
+pub(crate) mod queue;
 mod reader;
 mod tasks;
 mod trace;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_runtime::metrics::Metrics;
-use tidegate_store::{Batch, Projected, Store};
+use tidegate_store::{Projected, Store};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use super::queue::{Queues, Taken};
 use super::reader::Notice;
 
 /// Records a transaction: enough to make its cost small a record, few enough to end within a second.
-const BATCH: usize = 512;
+pub(crate) const BATCH: usize = 512;
 
 /// The pause before a refused or failed batch is tried again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -53,7 +53,7 @@ impl Projector {
 
     /// Writes one batch, for as long as its partition is ours.
     async fn write(&self, mut taken: Taken) {
-        let batch = self.batch(&mut taken);
+        let batch = taken.batch(&self.cluster_id);
         while self.queues.is_current(taken.partition, taken.epoch) {
             let begun = Instant::now();
             match self.store.project(batch.clone()).await {
@@ -95,26 +95,6 @@ impl Projector {
                     tokio::time::sleep(RETRY).await;
                 }
             }
-        }
-    }
-
-    fn batch(&self, taken: &mut Taken) -> Batch {
-        Batch {
-            partition: taken.partition,
-            cluster_id: self.cluster_id.clone(),
-            expected: taken.expected,
-            next: taken.next(),
-            last_key: taken
-                .entries
-                .last()
-                .map(|entry| entry.key.clone())
-                .unwrap_or_default(),
-            first: false,
-            events: taken
-                .entries
-                .iter_mut()
-                .filter_map(|entry| entry.event.take())
-                .collect(),
         }
     }
 

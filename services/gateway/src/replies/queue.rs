@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidegate_contract::{JobEvent, Millis};
+use tidegate_kafka::Record;
+use tidegate_store::Batch;
 use tokio::sync::Notify;
 
 /// Counts the openings of queues; never reused within a process.
 pub(crate) type Epoch = u64;
 
-/// One record of the replies, decoded.
+/// One record of the replies, judged.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub offset: i64,
@@ -25,6 +27,28 @@ pub(crate) struct Entry {
     pub bytes: usize,
     /// The record's timestamp.
     pub timestamp: Option<Millis>,
+}
+
+impl Entry {
+    /// A record and what it says: nothing, if it is set aside.
+    pub fn new(record: &Record, event: Option<JobEvent>) -> Self {
+        Self {
+            offset: record.offset,
+            key: key_text(record),
+            event,
+            bytes: record.payload.as_ref().map_or(0, |payload| payload.len()) + 256,
+            timestamp: record.timestamp,
+        }
+    }
+}
+
+/// The key as it is remembered with a position.
+pub(crate) fn key_text(record: &Record) -> String {
+    record
+        .key
+        .as_deref()
+        .map(|key| String::from_utf8_lossy(key).into_owned())
+        .unwrap_or_default()
 }
 
 /// Consecutive records of one partition, for one transaction.
@@ -43,6 +67,37 @@ impl Taken {
         self.entries
             .last()
             .map_or(self.expected, |entry| entry.offset + 1)
+    }
+
+    /// The batch for the store. The events go with it; what else the entries hold stays.
+    pub fn batch(&mut self, cluster_id: &str) -> Batch {
+        let last = self.entries.last();
+        Batch {
+            partition: self.partition,
+            cluster_id: cluster_id.to_owned(),
+            expected: self.expected,
+            next: self.next(),
+            last_key: last.map(|entry| entry.key.clone()).unwrap_or_default(),
+            first: false,
+            events: self
+                .entries
+                .iter_mut()
+                .filter_map(|entry| entry.event.take())
+                .collect(),
+        }
+    }
+}
+
+/// The batch that makes the position of a partition that has none, so that every partition somebody owns has one.
+pub(crate) fn first_batch(partition: i32, cluster_id: &str, from: i64) -> Batch {
+    Batch {
+        partition,
+        cluster_id: cluster_id.to_owned(),
+        expected: from,
+        next: from,
+        last_key: String::new(),
+        first: true,
+        events: Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_contract::{JobEvent, Millis};
 use tidegate_kafka::{AssignedConsumer, DecodeError, GroupConsumer, Record};
-use tidegate_store::{Batch, Projected, Store};
+use tidegate_store::{Projected, Store};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +17,7 @@ use super::Shared;
 use super::health::StoreHealth;
 use super::judge::{Problem, judge};
 use super::ledger::{self, LogRange, Opening};
-use super::queue::Epoch;
+use super::queue::{Epoch, first_batch};
 use super::reader::{Notice, Settled};
 use super::unreadable::SetAside;
 
@@ -107,17 +107,9 @@ impl Tasks {
         Ok((opening, high))
     }
 
-    /// Makes the position of a partition that has none, so that every partition somebody owns has one.
+    /// Makes the position of a partition that has none.
     async fn found(&self, partition: i32, from: i64) -> Result<(), String> {
-        let batch = Batch {
-            partition,
-            cluster_id: self.cluster_id.clone(),
-            expected: from,
-            next: from,
-            last_key: String::new(),
-            first: true,
-            events: Vec::new(),
-        };
+        let batch = first_batch(partition, &self.cluster_id, from);
         match self.store.project(batch).await {
             Ok(Projected::Applied(_)) => Ok(()),
             Ok(Projected::Stale { .. }) => Err("another gateway has just begun with it".to_owned()),

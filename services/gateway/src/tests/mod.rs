@@ -352,6 +352,7 @@ impl Bench {
             ops: OpsState {
                 readiness: Readiness::new(),
                 metrics,
+                recent_spans: None,
             },
         }
     }

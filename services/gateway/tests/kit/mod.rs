@@ -105,6 +105,7 @@ impl Kit {
             metrics: Metrics::new(types.keys().map(JobType::as_str)),
             types,
             instance: "gateway-under-test".into(),
+            recent_spans: None,
         })
         .await
         .unwrap();

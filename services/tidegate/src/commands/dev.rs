@@ -9,7 +9,7 @@ use tidegate_gateway::Gateway;
 use tidegate_kafka::Durability;
 use tidegate_kafka::embedded::{EmbeddedBroker, EmbeddedRegistry};
 use tidegate_runtime::config::Loaded;
-use tidegate_runtime::{Readiness, Shutdown};
+use tidegate_runtime::{Readiness, RecentSpans, Shutdown};
 use tidegate_worker::{Worker, WorkerSettings};
 
 use super::process::{self, Process};
@@ -37,7 +37,8 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let mut settings = loaded.value.clone();
     say_what_is_not_used(&loaded);
     let grace = settings.gateway.grace;
-    let process = Process::start(&loaded, "dev", grace)?;
+    let recent = RecentSpans::default();
+    let process = Process::start_keeping(&loaded, "dev", grace, Some(&recent))?;
     let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
     let broker = EmbeddedBroker::start_with(settings.kafka.clone(), &settings.topic_plan())
         .context("cannot start the embedded broker")?;
@@ -52,7 +53,8 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let worker = worker::config(&settings, cluster(), metrics.clone(), instance).await?;
     let worker = Worker::build(worker).await;
     let worker = worker.map_err(|error| worker::refused(&loaded, error))?;
-    let gateway = gateway::config(&settings, cluster(), store.clone(), metrics, instance);
+    let mut gateway = gateway::config(&settings, cluster(), store.clone(), metrics, instance);
+    gateway.recent_spans = Some(recent);
     let gateway = Gateway::build(gateway).await;
     let gateway = gateway.map_err(|error| gateway::refused(&loaded, error))?;
     let url = gateway.url();
@@ -159,7 +161,9 @@ store keep nothing. Ctrl-C stops it.
 Try:
   curl -i {url}/v1/jobs/echo -H 'content-type: application/json' -d '{{\"hello\":\"tide\"}}'
   curl -i {url}/process-report -H 'content-type: application/json' -H 'prefer: wait=20' -d '{{\"reportType\":\"sales\",\"dateRange\":\"2025-01\"}}'
-  kcat -b {brokers} -C -q -t {topic} -f '%k %h\\n' -e"
+  kcat -b {brokers} -C -q -t {topic} -f '%k %h\\n' -e
+  tidegate trace --url {url} JOB-ID
+  tidegate topics tail replies --set kafka.brokers={brokers} --set registry.url={registry}"
     )
 }
 
@@ -178,6 +182,8 @@ mod tests {
             "echo, process-report, word-count",
             "curl -i http://127.0.0.1:8080/v1/jobs/echo -H",
             r#"-d '{"hello":"tide"}'"#,
+            "tidegate trace --url http://127.0.0.1:8080 JOB-ID",
+            "tidegate topics tail replies --set kafka.brokers=127.0.0.1:4242 --set registry.url=",
             r"kcat -b 127.0.0.1:4242 -C -q -t tidegate.jobs.normal -f '%k %h\n' -e",
         ] {
             assert!(said.contains(part), "no {part} in {said}");

@@ -59,6 +59,7 @@ pub fn config(
         types: settings.types.clone(),
         metrics,
         instance: instance.to_owned(),
+        recent_spans: None,
     }
 }
 

@@ -1,15 +1,20 @@
 //! A file a command.
 
+mod client;
 mod config;
 mod dev;
 mod gateway;
+mod jobs;
 mod process;
+mod rebuild;
 mod schemas;
 mod submit;
+mod tail;
 mod topics;
+mod trace;
 mod worker;
 
-use crate::cli::Command;
+use crate::cli::{Command, JobsCommand, StoreCommand};
 use crate::exit::{DONE, Failure};
 
 /// Runs a command to its end and gives the exit code.
@@ -22,6 +27,9 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Schemas(command) => schemas::run(command).await?,
         Command::Config(args) => config::run(&args)?,
         Command::Submit(args) => return submit::run(args).await,
+        Command::Jobs(JobsCommand::Show(args)) => jobs::run(args).await?,
+        Command::Trace(args) => trace::run(args).await?,
+        Command::Store(StoreCommand::Rebuild(args)) => rebuild::run(args).await?,
     }
     Ok(DONE)
 }

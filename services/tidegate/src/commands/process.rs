@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_contract::JobTypes;
 use tidegate_runtime::config::Loaded;
-use tidegate_runtime::{Metrics, Shutdown, Telemetry, instance, telemetry};
+use tidegate_runtime::{Metrics, RecentSpans, Shutdown, Telemetry, instance, telemetry};
 
 use crate::exit::Failure;
 use crate::settings::{self, Settings};
@@ -26,8 +26,22 @@ impl Process {
     /// # Errors
     /// With code 2 when a telemetry setting cannot be used.
     pub fn start(loaded: &Loaded<Settings>, role: &str, grace: Duration) -> Result<Self, Failure> {
+        Self::start_keeping(loaded, role, grace, None)
+    }
+
+    /// The same, keeping the last spans in memory.
+    ///
+    /// # Errors
+    /// As for [`Process::start`].
+    pub fn start_keeping(
+        loaded: &Loaded<Settings>,
+        role: &str,
+        grace: Duration,
+        recent: Option<&RecentSpans>,
+    ) -> Result<Self, Failure> {
         let instance = instance::name();
-        let telemetry = telemetry::init(&loaded.value.telemetry, role, &instance)
+        let settings = &loaded.value.telemetry;
+        let telemetry = telemetry::init_keeping(settings, role, &instance, recent)
             .map_err(|error| settings::refused(loaded, error))?;
         let shutdown = Shutdown::new(grace);
         shutdown

@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION
 use reqwest::{Method, StatusCode, Url};
 use tidegate_contract::JobType;
 
+use super::client;
 use crate::cli::SubmitArgs;
 use crate::exit::{self, Failure};
 use crate::output;
@@ -35,7 +36,7 @@ pub async fn run(args: SubmitArgs) -> Result<u8, Failure> {
         .body(body)
         .send()
         .await
-        .map_err(|error| Failure::failed(unreachable(&url, &error)))?;
+        .map_err(|error| Failure::failed(client::unreachable(&url, &error)))?;
     let code = code(answer.status(), answer.headers());
     if code == exit::FAILED {
         output::complain(format!("{url} answered {}", answer.status()));
@@ -43,7 +44,7 @@ pub async fn run(args: SubmitArgs) -> Result<u8, Failure> {
     let bytes = answer
         .bytes()
         .await
-        .map_err(|error| Failure::failed(unreachable(&url, &error)))?;
+        .map_err(|error| Failure::failed(client::unreachable(&url, &error)))?;
     output::bytes(&bytes);
     if !bytes.is_empty() && !bytes.ends_with(b"\n") {
         output::line("");
@@ -85,14 +86,7 @@ fn headers(args: &SubmitArgs) -> Result<HeaderMap, Failure> {
     } else if args.r#async {
         headers.insert("prefer", HeaderValue::from_static("respond-async"));
     }
-    let key = args
-        .api_key
-        .clone()
-        .or_else(|| std::env::var("TIDEGATE_API_KEY").ok());
-    if let Some(key) = key {
-        let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-            .map_err(|_| Failure::usage("--api-key: not text that a header can carry"))?;
-        value.set_sensitive(true);
+    if let Some(value) = client::authorization(args.api_key.as_deref())? {
         headers.insert("authorization", value);
     }
     // Last, so that a header given by hand replaces one of ours.
@@ -120,18 +114,6 @@ fn body(data: &str) -> Result<Vec<u8>, Failure> {
         }
         None => Ok(data.as_bytes().to_vec()),
     }
-}
-
-/// The innermost cause says what is wrong; reqwest's own text only says that something is.
-fn unreachable(url: &Url, error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("{url} did not answer in time");
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    format!("cannot reach {url}: {cause}")
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub async fn run(command: TopicsCommand) -> Result<(), Failure> {
     match command {
         TopicsCommand::Create { settings, dry_run } => create(&settings, dry_run).await,
         TopicsCommand::Describe { settings, json } => describe(&settings, json).await,
+        TopicsCommand::Tail(args) => super::tail::run(args).await,
     }
 }
 
@@ -169,7 +170,7 @@ fn retention(ms: i64) -> String {
 }
 
 /// An absent broker is told apart from a slow answer, and sooner.
-async fn present(cluster: &Cluster) -> Result<(), KafkaError> {
+pub(super) async fn present(cluster: &Cluster) -> Result<(), KafkaError> {
     cluster.probe(PROBE).await.map(drop)
 }
 
@@ -184,7 +185,7 @@ async fn look(settings: &Settings, plan: &[TopicPlan]) -> Result<Vec<TopicInfo>,
 }
 
 /// The call's result, or one line that names the brokers.
-async fn limited<T>(
+pub(super) async fn limited<T>(
     settings: &Settings,
     call: impl Future<Output = Result<T, KafkaError>>,
 ) -> Result<T, Failure> {
