@@ -170,6 +170,17 @@ live_pid() {
     echo "$pid"
 }
 
+# process_state PIDFILE: one word, running, paused or down.
+process_state() {
+    local pid state
+    if ! pid=$(live_pid "$1"); then
+        echo down
+        return
+    fi
+    read -r state _ <<<"$(process_stat "$pid")"
+    if [[ $state == T ]]; then echo paused; else echo running; fi
+}
+
 # wait_for SECONDS COMMAND...: polls until the command succeeds.
 wait_for() {
     local end=$((SECONDS + $1))
@@ -212,6 +223,11 @@ stop_process() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# A port that somebody else holds would otherwise show as a long log.
+need_free_port() {
+    if port_open "$1"; then die "port $1 is in use by something else: end it, or give --port-base auto"; fi
+}
+
 # reserve_ports FILE COUNT: finds COUNT neighbouring free ports and writes the first one to FILE, which holds
 # them until it is removed. Below the range that the system gives to outgoing connections, so that a server
 # which is down for a while finds its port free when it comes back.
@@ -237,7 +253,7 @@ reserve_ports() {
 # Joins what the servers of one set wrote into one file that a shell can read.
 join_env() {
     local dir=$1 file
-    for file in "$dir"/kafka/env "$dir"/postgres/env; do
+    for file in "$dir"/kafka/env "$dir"/postgres/env "$dir"/jaeger/env; do
         if [[ -f $file ]]; then cat "$file"; fi
     done >"$dir/env.new"
     mv "$dir/env.new" "$dir/env"

@@ -8,6 +8,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
 
 /// A span as it came in.
@@ -22,6 +23,11 @@ pub struct Span {
     pub id: String,
     /// Empty for none.
     pub parent: String,
+    /// Unix microseconds.
+    pub start_us: u64,
+    pub end_us: u64,
+    /// Whether its status is that of an error.
+    pub error: bool,
     pub attributes: BTreeMap<String, String>,
 }
 
@@ -33,6 +39,7 @@ impl Span {
 }
 
 /// The receiver; it ends with the test's runtime.
+#[derive(Clone)]
 pub struct Receiver {
     pub url: String,
     spans: Arc<Mutex<Vec<Span>>>,
@@ -73,6 +80,15 @@ impl Receiver {
             .collect()
     }
 
+    /// The trace in which a span has an attribute of that value.
+    pub fn trace_with(&self, attribute: &str, value: &str) -> Option<String> {
+        let spans = self.spans.lock().expect("lock");
+        let span = spans
+            .iter()
+            .find(|span| span.attribute(attribute) == value)?;
+        Some(span.trace.clone())
+    }
+
     /// Waits until spans of all these names are there, and gives the whole trace; panics with what came otherwise.
     pub async fn until_named(&self, id: &str, names: &[String], limit: Duration) -> Vec<Span> {
         let begun = Instant::now();
@@ -105,6 +121,11 @@ fn flatten(request: ExportTraceServiceRequest) -> Vec<Span> {
             spans.push(Span {
                 service: service.clone().unwrap_or_default(),
                 kind: span.kind(),
+                start_us: span.start_time_unix_nano / 1000,
+                end_us: span.end_time_unix_nano / 1000,
+                error: span
+                    .status
+                    .is_some_and(|status| status.code() == StatusCode::Error),
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),

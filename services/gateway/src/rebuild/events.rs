@@ -14,9 +14,10 @@ use crate::replies::judge::{Problem, judge};
 use crate::replies::projector::BATCH;
 use crate::replies::queue::{Entry, Epoch, Queues, Taken, first_batch};
 
-/// What is read before it is written: enough for full batches of many partitions.
+/// What is read before it is written: enough for full batches of many partitions, and no more bytes than a gateway
+/// queues for one partition, so that a batch is written within the time of one call.
 const FILL_RECORDS: usize = 16_384;
-const FILL_BYTES: usize = 32 << 20;
+const FILL_BYTES: usize = 8 << 20;
 /// Transactions at once, one a partition.
 const WRITERS: usize = 4;
 

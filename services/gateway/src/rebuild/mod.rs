@@ -86,8 +86,8 @@ pub struct Figures {
     pub purged: u64,
     /// Partitions that are not projected to their end.
     pub left: Vec<Left>,
-    /// Rows by status; empty if they could not be counted in time.
-    pub rows: Vec<(Status, u64)>,
+    /// Rows by status; `None` if they could not be counted in time.
+    pub rows: Option<Vec<(Status, u64)>>,
 }
 
 /// How far it is.
@@ -140,7 +140,7 @@ impl Rebuild {
             }
         }
         // The one call that reads everything: on a large table it may take longer than a call may.
-        figures.rows = self.store.rows_by_status().await.unwrap_or_default();
+        figures.rows = self.store.rows_by_status().await.ok();
         Ok(figures)
     }
 }
