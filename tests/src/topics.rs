@@ -76,6 +76,16 @@ impl Admin {
         assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     }
 
+    /// Deletes the records of a partition before an offset, as retention would.
+    pub async fn cut(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before))
+            .expect("an offset");
+        let cut = self.client.delete_records(&list, &options()).await;
+        let cut = cut.expect("an answer");
+        assert!(cut.elements().iter().all(|e| e.error().is_ok()), "{cut:?}");
+    }
+
     /// Gives a topic exactly these settings.
     pub async fn configure(&self, topic: &str, settings: &[(&str, &str)]) {
         let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));

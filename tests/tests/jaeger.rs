@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use tidegate_tests::jaeger::Jaeger;
+use tidegate_tests::stack::program;
 use tidegate_tests::{Client, Stack, secs, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,5 +97,16 @@ async fn jaeger_has_the_trace_of_a_job_and_trace_draws_it() {
     let (code, _, err) = draw(&["0123456789abcdef0123456789abcdef"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("has no spans"), "{err}");
+
+    // A gateway keeps no spans, and says where they may be.
+    let mut alone = std::process::Command::new(program());
+    let output = alone
+        .args(["trace", &id, "--url", gateway.url()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("--set telemetry.query_url=URL"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
     drop((gateway, worker));
 }

@@ -221,7 +221,30 @@ async fn a_rebuilt_store_has_the_same_rows() {
     }
     assert_eq!(positions(&*sqlite).await, positions(&*store).await);
     sqlite.close().await;
+
+    // When the oldest events are gone, no job that had ended waits again, and those that wait still do.
+    let admin = Admin::of(&stack.servers.kafka);
+    for (partition, (_, high)) in (0..).zip(admin.ends(&topic)) {
+        if high > 20 {
+            admin.cut(&topic, partition, high / 2).await;
+        }
+    }
+    let cut = format!("sqlite:{}", stack.dir.path().join("cut.db").display());
+    let figures = rebuild(&mut stack, &cut);
+    println!("rebuild: {figures}");
+    assert!(figures["jobsPassedOver"].as_u64() > Some(10), "{figures}");
+    assert_eq!(figures["rows"]["pending"], 8, "{figures}");
+    let cut = open(&cut).await;
+    for (id, row) in rows::rows(&stack).await {
+        let found = cut.job(JobId::try_from(id).unwrap()).await.unwrap().row();
+        match found {
+            Some(found) => assert_eq!(found.status.as_str(), row.status, "{id}"),
+            None => assert!(row.is_ended(), "{id}"),
+        }
+    }
+    cut.close().await;
     store.close().await;
+    stack.set(&format!("store.url={url}"));
 
     // Not twice into the same.
     let again = stack.run(&["store", "rebuild"]);
@@ -277,5 +300,5 @@ async fn look_inside(stack: &Stack, client: &Client, id: &str) {
         .lines()
         .filter(|line| line.contains("\"$base64\":\"bm8gQXZybw==\""));
     assert_eq!(errors.count(), 1, "{all}");
-    assert!(all.lines().count() > 70, "{all}");
+    assert!(all.lines().count() > 40, "{all}");
 }
