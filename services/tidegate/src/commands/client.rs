@@ -28,6 +28,8 @@ pub fn authorization(key: Option<&str>) -> Result<Option<HeaderValue>, Failure> 
 
 /// The innermost cause says what is wrong; reqwest's own text only says that something is.
 pub fn unreachable(url: &Url, error: &reqwest::Error) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
     if error.is_timeout() {
         return format!("{url} did not answer in time");
     }

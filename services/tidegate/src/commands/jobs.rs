@@ -17,9 +17,9 @@ use crate::{output, settings};
 /// The name in the broker's logs.
 const CLIENT: &str = "tidegate-jobs";
 /// How far the clocks of gateways and brokers may be apart, in milliseconds.
-const SKEW: Millis = 60_000;
+const SKEW: Millis = 30_000;
 /// How long after a job's end records of it are looked for, in milliseconds: a repeat after a crash comes within that.
-const AFTER_END: Millis = 600_000;
+const AFTER_END: Millis = 120_000;
 
 /// Prints the timeline.
 pub async fn run(args: ShowArgs) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidegate_contract::Pool;
 use tidegate_gateway::rebuild::{Figures, Part, Progress, Rebuild};
-use tidegate_kafka::{Cluster, Codec};
+use tidegate_kafka::{Cluster, Codec, check_schemas};
 
 use super::gateway;
 use super::topics::{limited, present};
@@ -24,6 +24,10 @@ pub async fn run(args: RebuildArgs) -> Result<(), Failure> {
         tidegate_store::open(&settings.store).map_err(|error| settings::refused(&loaded, error))?;
     let cluster = Cluster::new(settings.kafka.clone());
     limited(settings, present(&cluster)).await?;
+    // Once it is under way it waits for a registry that goes away; one that is not there is told at once.
+    check_schemas(&settings.registry)
+        .await
+        .map_err(Failure::failed)?;
     let named = settings.types.values().map(|spec| &spec.pool);
     let mut pools: Vec<Pool> = named.chain(&settings.worker.pools).cloned().collect();
     pools.push(Pool::default());
