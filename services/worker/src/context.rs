@@ -40,6 +40,19 @@ pub(crate) struct Attempt {
     pub trace: RecordHeaders,
 }
 
+impl Attempt {
+    /// One that no worker makes: first of its kind, without an end or a trace.
+    pub(crate) fn detached() -> Self {
+        Self {
+            is_repeat: false,
+            ends_at: Millis::MAX,
+            cancel: CancellationToken::new(),
+            span: tracing::Span::none(),
+            trace: RecordHeaders::new(),
+        }
+    }
+}
+
 impl JobContext {
     pub(crate) fn new(
         job: Arc<JobMessage>,
@@ -60,13 +73,8 @@ impl JobContext {
 
     /// A context that belongs to no worker, for tests of handlers; the receiver shows the latest progress.
     pub fn detached(job: JobMessage) -> (Self, watch::Receiver<Option<Progress>>) {
-        let attempt = Attempt {
-            is_repeat: false,
-            ends_at: job.deadline,
-            cancel: CancellationToken::new(),
-            span: tracing::Span::none(),
-            trace: RecordHeaders::new(),
-        };
+        let mut attempt = Attempt::detached();
+        attempt.ends_at = job.deadline;
         Self::new(Arc::new(job), attempt)
     }
 

@@ -1,8 +1,8 @@
 //! `command`: runs a program with the body on standard input; its standard output is the result.
 //!
 //! The program gets no shell and an environment of its own: `PATH`, what the type configures, and
-//! `TIDEGATE_JOB_ID`, `_JOB_TYPE`, `_TENANT`, `_ATTEMPT`, `_DEADLINE` (RFC 3339), `_METHOD`, `_PATH`, `_QUERY`
-//! (as in a URL), `_CONTENT_TYPE`, and `TRACEPARENT`. It runs in a process group of its own; what is left of the
+//! `TIDEGATE_JOB_ID`, `_JOB_TYPE`, `_TENANT`, `_ATTEMPT`, `_REPEAT` (`true` or `false`), `_DEADLINE` (RFC 3339),
+//! `_METHOD`, `_PATH`, `_QUERY` (as in a URL), `_CONTENT_TYPE`, and `TRACEPARENT`. It runs in a process group of its own; what is left of the
 //! group when the program ends is killed with it, so nothing runs on after its job.
 //!
 //! Exit code 0 completes the job. When the attempt's time is up the group gets SIGTERM, and SIGKILL two seconds
@@ -220,6 +220,7 @@ fn job_env(cx: &JobContext) -> Vec<(&'static str, String)> {
         ("TIDEGATE_JOB_TYPE", job.job_type.to_string()),
         ("TIDEGATE_TENANT", job.tenant.to_string()),
         ("TIDEGATE_ATTEMPT", cx.attempt().to_string()),
+        ("TIDEGATE_REPEAT", super::truth(cx.is_repeat()).to_owned()),
         ("TIDEGATE_DEADLINE", rfc3339(job.deadline)),
         ("TIDEGATE_METHOD", request.method.clone()),
         ("TIDEGATE_PATH", request.path.clone()),

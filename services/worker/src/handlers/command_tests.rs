@@ -77,6 +77,7 @@ async fn the_environment_is_the_jobs_alone() {
         "TIDEGATE_JOB_ID",
         "TIDEGATE_DEADLINE",
         "TIDEGATE_METHOD",
+        "TIDEGATE_REPEAT",
     ] {
         assert!(names.contains(&name), "{name} is missing of {names:?}");
     }

@@ -2,8 +2,9 @@
 //!
 //! What the other side gets: `POST`, the body as accepted with its `Content-Type`, the headers that the type
 //! allows, and of the original request `Tidegate-Method`, `Tidegate-Path`, `Tidegate-Path-Params` (as in a query
-//! string: `id=7&name=a+b`) and its query, appended to the URL's own. `Tidegate-Job-Id`, `-Type`, `-Tenant`,
-//! `-Attempt` and `-Deadline` (RFC 3339) say what the job is; `traceparent` carries the trace on.
+//! string: `id=7&name=a+b`) and its query, appended to the URL's own. `Tidegate-Job-Id`, `-Job-Type`, `-Tenant`,
+//! `-Attempt`, `-Repeat` (`true` where this worker knows that it has started the attempt before) and `-Deadline`
+//! (RFC 3339) say what the job is; `traceparent` carries the trace on. docs/http-workers.md tells it all.
 //!
 //! What its answer means: 2xx completes the job. A 4xx fails it for good, except 408, 425 and 429, which may be
 //! tried again after `Retry-After`; so may every 5xx. Redirects are not followed: the URL is the operator's choice,
@@ -204,6 +205,7 @@ fn request_headers(cx: &JobContext) -> HeaderMap {
     set("tidegate-job-type", job.job_type.as_str());
     set("tidegate-tenant", job.tenant.as_str());
     set("tidegate-attempt", &cx.attempt().to_string());
+    set("tidegate-repeat", super::truth(cx.is_repeat()));
     set("tidegate-deadline", &rfc3339(job.deadline));
     set("tidegate-method", &request.method);
     set("tidegate-path", &request.path);

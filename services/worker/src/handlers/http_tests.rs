@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::Repertoire;
-use crate::context::JobContext;
+use crate::context::{Attempt, JobContext};
 use crate::handler::{Handler, Handlers, JobFailure};
 use crate::testing::job;
 
@@ -138,11 +138,24 @@ async fn the_job_is_posted_as_accepted_and_the_answer_is_the_outcome() {
     assert_eq!(get("tidegate-job-type"), Some("post"));
     assert_eq!(get("tidegate-tenant"), Some("default"));
     assert_eq!(get("tidegate-attempt"), Some("1"));
+    assert_eq!(get("tidegate-repeat"), Some("false"));
     assert_eq!(get("tidegate-method"), Some("POST"));
     assert_eq!(get("tidegate-path"), Some("/v1/jobs/x"));
     assert_eq!(get("tidegate-path-params"), Some("id=7%2F8"));
     assert!(get("tidegate-deadline").unwrap().ends_with('Z'));
     assert_ne!(get("host"), Some("elsewhere"));
+}
+
+#[tokio::test]
+async fn a_known_repeat_is_told() {
+    let (url, seen) = serve().await;
+    let mut attempt = Attempt::detached();
+    attempt.is_repeat = true;
+    let (cx, _progress) = JobContext::new(Arc::new(job("post")), attempt);
+    let handler = handler(&format!("{url}/ok"), 1000);
+    handler.run(cx).await.unwrap();
+    let told = ("tidegate-repeat".to_owned(), "true".to_owned());
+    assert!(seen.lock().unwrap().contains(&told));
 }
 
 #[tokio::test]

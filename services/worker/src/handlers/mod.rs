@@ -115,6 +115,11 @@ impl Repertoire {
     }
 }
 
+/// How handlers outside this process are told yes or no.
+fn truth(is: bool) -> &'static str {
+    if is { "true" } else { "false" }
+}
+
 /// Names and values as in a query string (`a=1&b=x+y`), for the handlers that pass them as one text.
 fn form_encoded(pairs: &[tidegate_contract::Pair]) -> String {
     let Ok(mut url) = reqwest::Url::parse("x:") else {
