@@ -64,6 +64,10 @@ package_present() {
     openjdk-17-jre-headless) (($(java_major) >= 17)) ;;
     maven) command -v mvn ;;
     postgresql) [[ -n $(postgres_bin) ]] ;;
+    nodejs) command -v node ;;
+    golang-go) command -v go ;;
+    # The module is always there, but on Debian not what it needs to install pip.
+    python3-venv) python3 -c 'import ensurepip, venv' ;;
     *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -133,6 +137,37 @@ target_dir() {
         (cd "$ROOT" && cargo metadata --format-version 1 --no-deps --offline 2>/dev/null) |
             sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p' | grep . || echo "$ROOT/target"
     fi
+}
+
+# --- other languages ---------------------------------------------------------------------------
+# For the example workers and their tests. What is installed or compiled is kept in the cache, by version.
+
+# Prints the Python of a virtual environment that has the packages of the Kafka worker in Python.
+python_of_workers() {
+    need_packages python3 python3-venv
+    local wanted=$ROOT/examples/workers/python-kafka/requirements.txt home
+    home=$CACHE/tools/python-workers-$({ python3 --version && cat "$wanted"; } | sha256sum | cut -c 1-12)
+    mkdir -p "$CACHE/tools"
+    # Two at once must not write the same folder; the mark is written last.
+    exec 7>"$CACHE/.python-workers.lock"
+    flock -w 300 7 || die "could not lock $CACHE/.python-workers.lock"
+    if [[ ! -f $home/complete ]]; then
+        say "installing $(tr '\n' ' ' <"$wanted")for the workers in Python"
+        rm -rf "$home"
+        python3 -m venv "$home" >&2 || die "could not make a Python environment in $home"
+        "$home/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r "$wanted" >&2 ||
+            die "could not install $wanted"
+        touch "$home/complete"
+    fi
+    exec 7>&-
+    echo "$home/bin/python"
+}
+
+# build_go_worker OUTPUT: compiles the http worker in Go. It has no module: the standard library is all that it needs.
+build_go_worker() {
+    need_packages golang-go
+    GOCACHE=$CACHE/tools/go-build GOTOOLCHAIN=local GOPROXY=off CGO_ENABLED=0 \
+        go build -o "$1" "$ROOT/examples/workers/http-go/worker.go" || die "the worker in Go does not compile"
 }
 
 # --- processes ---------------------------------------------------------------------------------

@@ -4,8 +4,8 @@
 //! a topic prefix, a database and a configuration file, so that tests run side by side. The stack starts roles as
 //! processes ([`Process`]) that can be asked to stop, killed, paused and resumed; everything ends when the test
 //! does. [`until`] waits for conditions, [`http`] talks to gateways and [`load`] does so many times at once, [`kafka`]
-//! looks into topics and [`rows`] into the store, [`otlp`] takes traces and [`jaeger`]
-//! shows them, [`proxy`] cuts connections.
+//! looks into topics and [`rows`] into the store, [`otlp`] takes traces and [`jaeger`] shows them, [`proxy`] cuts
+//! connections, [`languages`] starts workers that are not written in Rust.
 
 // A harness fails its test by a panic, and says what it measured.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
@@ -14,6 +14,7 @@ pub mod churn;
 pub mod http;
 pub mod jaeger;
 pub mod kafka;
+pub mod languages;
 pub mod load;
 pub mod misbehave;
 pub mod otlp;

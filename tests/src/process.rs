@@ -22,6 +22,11 @@ pub struct Process {
 impl Process {
     /// Starts a role and waits for the line that says where it listens. Its log goes to a file in `dir`.
     pub fn start(name: &str, dir: &Path, command: &mut Command) -> Self {
+        Self::start_until(name, dir, command, "listening on ")
+    }
+
+    /// The same for a program that says something else once it works; what follows those words is its `url`.
+    pub fn start_until(name: &str, dir: &Path, command: &mut Command, words: &'static str) -> Self {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).expect("log file");
         let mut child = command
@@ -35,7 +40,7 @@ impl Process {
         // The pipe is read to its end, so that the program never blocks on it.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some((_, url)) = line.split_once("listening on ") {
+                if let Some((_, url)) = line.split_once(words) {
                     let _ = told.send(url.trim().to_owned());
                 }
             }
@@ -48,10 +53,7 @@ impl Process {
         };
         match line.recv_timeout(Duration::from_secs(20)) {
             Ok(url) => process.url = url,
-            Err(_) => panic!(
-                "{name} does not say where it listens:\n{}",
-                process.log_tail()
-            ),
+            Err(_) => panic!("{name} does not say `{words}`:\n{}", process.log_tail()),
         }
         process
     }

@@ -17,7 +17,8 @@ pub struct Servers {
     pub postgres: String,
 }
 
-fn variable(name: &str) -> String {
+/// A variable that `scripts/test` sets.
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run through scripts/test"))
 }
 

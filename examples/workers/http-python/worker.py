@@ -17,9 +17,15 @@ class Worker(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self):
-        running.append(self)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status, document = text_stats(body)
+        running.add(self)
+        try:
+            self.work()
+        finally:
+            running.discard(self)
+
+    def work(self):
+        # A job without a body comes without a length.
+        status, document = text_stats(self.rfile.read(int(self.headers["Content-Length"] or 0)))
         answer = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -28,14 +34,13 @@ class Worker(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(answer)
-        running.remove(self)
 
     def log_request(self, status="-", size="-"):
         job, attempt = self.headers["Tidegate-Job-Id"], self.headers["Tidegate-Attempt"]
         print(f"job {job} attempt {attempt}: {status}", flush=True)
 
 
-running, stopping = [], threading.Event()
+running, stopping = set(), threading.Event()
 
 
 def stop(*_):

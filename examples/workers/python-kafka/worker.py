@@ -1,7 +1,6 @@
 """A Kafka worker for Tidegate, written from docs/wire-contract.md alone: one job at a time, each tier in turn."""
-import functools, io, json, os, signal, time, urllib.request
+import fastavro, functools, io, json, os, signal, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor, wait
-import fastavro
 from confluent_kafka import Consumer, Producer
 
 BROKERS, REGISTRY = os.environ["KAFKA_BROKERS"], os.environ["REGISTRY_URL"]
@@ -12,7 +11,7 @@ producer = Producer({"bootstrap.servers": BROKERS, "client.id": ME, "enable.idem
 
 def text_stats(job):
     try: text = job["body"].decode()
-    except UnicodeDecodeError: return "failed", failure("not-text", "it is not UTF-8") | outcome(422, "it is not UTF-8")
+    except UnicodeDecodeError: return "failed", failure("not-text", "not UTF-8") | outcome(422, {"code": "not-text"})
     return "completed", outcome(200, {"lines": text.count("\n"), "words": len(text.split()), "characters": len(text)})
 HANDLERS = {"text-stats": text_stats}  # by job type; an exception is a failure that may be tried again
 
@@ -36,14 +35,14 @@ def latest(name): return registry(f"/subjects/tidegate.v1.{name}/versions/latest
 def encode(name, value):
     fastavro.schemaless_writer(datum := io.BytesIO(), latest(name)[1], value)
     return b"\0" + latest(name)[0].to_bytes(4, "big") + datum.getvalue()
-has_partition = functools.cache(lambda topic, place: place in producer.list_topics(topic, 10).topics[topic].partitions)
+has_partition = functools.cache(lambda topic, part: part in producer.list_topics(topic, 10).topics[topic].partitions)
 
 def decode(message):
     value = message.value() or b""
     if len(value) < 5 or value[0] != 0: raise ValueError("it is not in the frame of the registry")
-    writer, datum = registry(f"/schemas/ids/{int.from_bytes(value[1:5], 'big')}"), io.BytesIO(value[5:])
-    try: job = fastavro.schemaless_reader(datum, writer[1], latest("Job")[1])
-    except Exception as error: raise ValueError(f"its schema does not explain it: {type(error).__name__}")
+    number, datum = int.from_bytes(value[1:5], "big"), io.BytesIO(value[5:])
+    try: job = fastavro.schemaless_reader(datum, registry(f"/schemas/ids/{number}")[1], latest("Job")[1])
+    except Exception as error: raise ValueError(f"schema {number} is unknown or not its own: {type(error).__name__}")
     if datum.read(1) or message.key() != job["jobId"].encode() or not has_partition(REPLIES, job["replyPartition"]):
         raise ValueError("bytes follow its end, its key is not its id, or its reply partition does not exist")
     return job
@@ -66,7 +65,7 @@ def tell(job, headers, kind, facts):
     send(REPLIES, job["replyPartition"], job["jobId"], marks | trace, value)
 
 def attempt(job, headers, left):
-    work = ThreadPoolExecutor(1).submit(HANDLERS[job["type"]], job)  # nothing stops a thread: a late one is left alone
+    work = ThreadPoolExecutor(1).submit(HANDLERS[job["type"]], job)  # no thread can be stopped: a late one is let be
     if not wait([work], 0.1).done:
         tell(job, headers, "started", {})
         wait([work], min(left, ATTEMPT_TIMEOUT))
@@ -98,8 +97,8 @@ def handle(message):
     else:  # unknown here: to the next partition, after a pause that doubles each time
         times = int(times) if times.isdecimal() and len(times) < 5 else 0
         time.sleep(min(2 ** times, 30, left))
-        target = message.partition() + 1
-        send(topic, target if has_partition(topic, target) else 0, job["jobId"], headers | {"handed-on": str(times + 1)}, message.value())
+        target = message.partition() + 1 if has_partition(topic, message.partition() + 1) else 0
+        send(topic, target, job["jobId"], headers | {"handed-on": str(times + 1)}, message.value())
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: stop.append("asked to"))
@@ -107,11 +106,12 @@ def main():
         "bootstrap.servers": BROKERS, "client.id": ME, "group.id": f"{PREFIX}worker.{POOL}.{tier}",
         "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": "earliest",
         "enable.auto.commit": False, "session.timeout.ms": 10_000}) for tier in ("high", "normal", "low")}
-    for tier, each in consumers.items():
-        each.subscribe([f"{PREFIX}jobs.{tier}" if POOL == "default" else f"{PREFIX}jobs.{POOL}.{tier}"])
+    pool = "" if POOL == "default" else f"{POOL}."
+    for tier, each in consumers.items(): each.subscribe([f"{PREFIX}jobs.{pool}{tier}"])
     print(ME, "takes jobs", flush=True)
     while not stop:  # no job is longer than max.poll.interval.ms, five minutes: nobody need poll meanwhile
-        taken = [(each, message) for each in consumers.values() if (message := each.poll(0)) and not message.error()]
+        polled = [(each, each.poll(0)) for each in consumers.values()]
+        taken = [(each, message) for each, message in polled if message is not None and not message.error()]
         for each, message in taken: handle(message); each.commit(message)
         if not taken: time.sleep(0.005)
     for each in consumers.values(): each.close()

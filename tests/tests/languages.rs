@@ -1,0 +1,399 @@
+//! Workers in other languages: over HTTP, as a program, and as Kafka clients written from `docs/wire-contract.md`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use futures::future::join_all;
+use reqwest::RequestBuilder;
+use serde_json::Value;
+use tidegate_contract::{EventKind, JobEvent, RecordHeaders, now_millis};
+use tidegate_tests::languages::{
+    HTTP, KAFKA_WORKER, http_worker, kafka_worker, stack, stats, text, types,
+};
+use tidegate_tests::records::{codec, dead_letters, job};
+use tidegate_tests::topics::Admin;
+use tidegate_tests::unreadable::{Bad, MARK, assert_failed, unreadable, write};
+use tidegate_tests::{Client, Process, Stack, http, kafka, rows, secs, until, until_true};
+
+fn submit(client: &Client, job_type: &str, text: impl Into<reqwest::Body>) -> RequestBuilder {
+    let url = format!("{}/v1/jobs/{job_type}", client.base);
+    let request = client.http.post(url).body(text);
+    request.header("content-type", "text/plain; charset=utf-8")
+}
+
+fn ask(client: &Client, job_type: &str, text: impl Into<reqwest::Body>) -> RequestBuilder {
+    submit(client, job_type, text).header("prefer", "wait=20")
+}
+
+async fn answer(client: &Client, job_type: &str, text: String) -> (u16, Value) {
+    let answer = ask(client, job_type, text).send().await.expect("an answer");
+    let status = answer.status().as_u16();
+    (status, answer.json().await.expect("JSON"))
+}
+
+#[tokio::test]
+async fn http_workers_and_a_shell_script_give_the_same_answers() {
+    let stack = stack("").await;
+    let workers = HTTP.map(|(language, _)| (language, http_worker(&stack, language)));
+    let named: Vec<_> = workers
+        .iter()
+        .map(|(name, worker)| (*name, worker))
+        .collect();
+    stack.write_types(&types(&named));
+    let gateway = stack.gateway("gateway").await;
+    let worker = stack.worker("worker").await;
+    let client = Client::new(gateway.url());
+
+    for job_type in ["python", "node", "go", "shell"].map(|name| format!("text-stats-{name}")) {
+        let begun = Instant::now();
+        let answers = (0..60).map(|number| {
+            let (client, job_type) = (&client, &job_type);
+            async move { (number, answer(client, job_type, text(number)).await) }
+        });
+        for (number, answer) in join_all(answers).await {
+            let text = text(number);
+            assert_eq!(answer, (200, stats(&text)), "{job_type}: {text:?}");
+        }
+        // A job without a body is one too.
+        assert_eq!(
+            answer(&client, &job_type, String::new()).await,
+            (200, stats(""))
+        );
+        let refused = ask(&client, &job_type, vec![b'a', 0xff])
+            .send()
+            .await
+            .unwrap();
+        let (status, refusal) = (
+            refused.status().as_u16(),
+            refused.json::<Value>().await.unwrap(),
+        );
+        match job_type.as_str() {
+            // A program has no way to say that the client is at fault.
+            "text-stats-shell" => {
+                assert_eq!(
+                    (status, &refusal["code"]),
+                    (502, &"command-exit".into()),
+                    "{refusal}"
+                );
+                assert!(refusal.to_string().contains("not UTF-8"), "{refusal}");
+            }
+            _ => assert_eq!(
+                (status, &refusal["code"]),
+                (422, &"not-text".into()),
+                "{refusal}"
+            ),
+        }
+        println!("{job_type}: 62 jobs in {:.1?}", begun.elapsed());
+    }
+    assert!(worker.stop(secs(20)).await.success());
+    for (language, worker) in workers {
+        assert!(
+            worker.stop(secs(10)).await.success(),
+            "{language} ends cleanly"
+        );
+    }
+}
+
+/// Everything on the replies topic, in the order of its partitions.
+async fn events(stack: &Stack) -> Vec<JobEvent> {
+    let codec = codec(stack).await;
+    let (bootstrap, topic) = (
+        stack.servers.kafka.clone(),
+        format!("{}replies", stack.prefix),
+    );
+    let read = tokio::task::spawn_blocking(move || kafka::read_all(&bootstrap, &topic));
+    let mut events = Vec::new();
+    for message in read.await.unwrap() {
+        let value = rdkafka::Message::payload(&message).unwrap_or_default();
+        events.extend(codec.decode_event(value).await.ok());
+    }
+    events
+}
+
+fn is_python(event: &JobEvent) -> bool {
+    event.source.starts_with("python-")
+}
+
+#[tokio::test]
+async fn a_kafka_worker_in_python_does_its_part_of_a_thousand_jobs_beside_one_in_rust() {
+    const JOBS: usize = 1_000;
+    const CLIENTS: usize = 20;
+    let stack = stack("").await;
+    let http = http_worker(&stack, "python");
+    stack.write_types(&types(&[("python", &http)]));
+    let gateway = stack.gateway("gateway").await;
+    let _rust = stack.worker("rust").await;
+    let python = kafka_worker(&stack, "python", KAFKA_WORKER);
+    let client = Client::new(gateway.url());
+    // Both are members of the group once Python has ended a job.
+    let mut asked = 0;
+    until("Python has its share of the partitions", secs(40), || {
+        let (client, stack, number) = (&client, &stack, asked);
+        asked += 1;
+        async move {
+            answer(client, "text-stats", text(number)).await;
+            events(stack).await.iter().any(is_python).then_some(())
+        }
+    })
+    .await;
+
+    let begun = Instant::now();
+    let clients = (0..CLIENTS).map(|first| {
+        let client = &client;
+        async move {
+            for number in (first..JOBS).step_by(CLIENTS) {
+                let text = text(number);
+                assert_eq!(
+                    answer(client, "text-stats", text.clone()).await,
+                    (200, stats(&text))
+                );
+            }
+        }
+    });
+    join_all(clients).await;
+    let took = begun.elapsed();
+
+    let mut ends: BTreeMap<_, Vec<JobEvent>> = BTreeMap::new();
+    for event in events(&stack).await {
+        if event.kind.is_terminal() {
+            ends.entry(event.job_id.to_string())
+                .or_default()
+                .push(event);
+        }
+    }
+    assert_eq!(ends.len(), JOBS + asked);
+    let mut by_python = 0;
+    for (id, ends) in &ends {
+        assert_eq!(ends.len(), 1, "{id}: {ends:?}");
+        let end = &ends[0];
+        assert_eq!((end.kind, end.attempt), (EventKind::Completed, 1), "{id}");
+        assert!(end.job.trace_id.is_some(), "{end:?}");
+        by_python += usize::from(is_python(end));
+    }
+    println!(
+        "{JOBS} jobs in {took:.1?}, {by_python} of {} by Python",
+        ends.len()
+    );
+    // Half of the partitions are its own; the keys decide.
+    assert!(
+        (JOBS / 10..JOBS * 9 / 10).contains(&by_python),
+        "{by_python}"
+    );
+    rows::assert_agree(&stack).await;
+
+    // Its share goes on with the other as soon as it is told to stop, and nothing is left uncommitted.
+    assert!(python.stop(secs(10)).await.success());
+    let (status, counted) = answer(&client, "text-stats", text(1)).await;
+    assert_eq!((status, counted), (200, stats(&text(1))));
+    let topic = format!("{}jobs.text.normal", stack.prefix);
+    let group = format!("{}worker.text.normal", stack.prefix);
+    let admin = Admin::of(&stack.servers.kafka);
+    until_true("everything is committed", secs(10), || async {
+        let ends: Vec<_> = admin
+            .ends(&topic)
+            .into_iter()
+            .map(|(_, next)| Some(next))
+            .collect();
+        admin.committed(&group, &topic) == ends
+    })
+    .await;
+}
+
+/// A type that only Rust has.
+const SHOUT: &str = "[types.shout]\npool = \"text\"\nhandler = { kind = \"echo\" }\n";
+
+#[tokio::test]
+async fn whatever_a_kafka_worker_in_python_does_the_status_of_its_job_stays_right() {
+    let stack = stack(SHOUT).await;
+    let http = http_worker(&stack, "python");
+    stack.write_types(&format!("{}\n{SHOUT}", types(&[("python", &http)])));
+    let gateway = stack.gateway("gateway").await;
+    let python = kafka_worker(&stack, "misbehaving", "tests/workers/misbehaving.py");
+    let client = Client::new(gateway.url());
+    let fine = |body: &str| (200, stats(body));
+    let good = "a good job";
+    assert_eq!(answer(&client, "text-stats", good.into()).await, fine(good));
+
+    // It tells an end twice: the first one counts.
+    for body in ["twice", "contradict"] {
+        assert_eq!(answer(&client, "text-stats", body.into()).await, fine(body));
+    }
+    // It writes bytes that nobody can read. What they were to say is lost, so a job that they name has failed, unless
+    // an answer lies before that end.
+    let (status, problem) = answer(&client, "text-stats", "garbage".into()).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (502, &"unreadable-record".into()),
+        "{problem}"
+    );
+    let body = "anonymous_garbage";
+    assert_eq!(answer(&client, "text-stats", body.into()).await, fine(body));
+    let (status, _) = answer(&client, "text-stats", "garbage_first".into()).await;
+    assert!([200, 502].contains(&status), "{status}");
+    for (body, code, retryable) in [
+        ("fail", "handler-error", true),
+        ("huge", "outcome-too-large", false),
+    ] {
+        let (status, problem) = answer(&client, "text-stats", body.into()).await;
+        assert_eq!((status, &problem["code"]), (502, &code.into()), "{problem}");
+        assert_eq!(problem["error"]["retryable"], retryable, "{problem}");
+    }
+    let kept = until("all three are among the dead letters", secs(10), || async {
+        let kept = dead_letters(&stack).await;
+        (kept.len() == 3).then_some(kept)
+    })
+    .await;
+    assert!(
+        kept.iter()
+            .all(|letter| letter.value.as_deref() == Some(MARK)),
+        "{kept:?}"
+    );
+
+    poison(&stack, &client, kept.len()).await;
+    assert_eq!(answer(&client, "text-stats", good.into()).await, fine(good));
+    late(&client, &python).await;
+
+    // It is killed over a job, and has handed on another that it does not know: the next worker ends both.
+    let unknown = client.accept("shout", "\"hello\"").await;
+    until_true("the job was handed on", secs(20), || async {
+        let topic = format!("{}jobs.text.normal", stack.prefix);
+        let jobs = kafka::read_all(&stack.servers.kafka, &topic);
+        jobs.iter()
+            .any(|job| kafka::header(job, "handed-on").is_some())
+    })
+    .await;
+    let hanging = client.accept("text-stats", "hang").await;
+    client
+        .until_status(&hanging.id, &["processing"], secs(30))
+        .await;
+    python.kill();
+    let begun = Instant::now();
+    let _rust = stack.worker("rust").await;
+    let ended = client
+        .until_status(&hanging.id, &["completed"], secs(40))
+        .await;
+    assert_eq!(
+        (&ended["result"], &ended["attempt"]),
+        (&stats("hang"), &1.into())
+    );
+    let ended = client
+        .until_status(&unknown.id, &["completed"], secs(40))
+        .await;
+    assert_eq!(ended["result"], "hello");
+    println!(
+        "the next worker had ended both {:.1?} after the kill",
+        begun.elapsed()
+    );
+
+    // What was said too late changed no row.
+    let ends = events(&stack).await;
+    let mut seen = BTreeSet::new();
+    let again = ends
+        .iter()
+        .filter(|event| event.kind.is_terminal() && !seen.insert(event.job_id));
+    assert!(
+        again.count() >= 3,
+        "twice, contradict and garbage_first have two ends each"
+    );
+    agree(&stack, &ends).await;
+}
+
+/// Every row says what the first end in the log does.
+async fn agree(stack: &Stack, events: &[JobEvent]) {
+    let rows = rows::rows(stack).await;
+    let mut first = BTreeMap::new();
+    for event in events.iter().filter(|event| event.kind.is_terminal()) {
+        first.entry(event.job_id.as_uuid()).or_insert(event);
+    }
+    for (id, end) in first {
+        let row = &rows[&id];
+        let body = end.outcome.as_ref().map(|outcome| outcome.body.to_vec());
+        assert_eq!(
+            (row.ended_at, &row.outcome_body),
+            (Some(end.at), &body),
+            "{row:?} {end:?}"
+        );
+    }
+}
+
+/// Records that are no jobs are kept, their jobs told to have failed, and the others go on.
+async fn poison(stack: &Stack, client: &Client, kept: usize) {
+    let (codec, topic) = (
+        codec(stack).await,
+        format!("{}jobs.text.normal", stack.prefix),
+    );
+    let fresh = || {
+        let mut job = job("text-stats", 3);
+        job.pool = "text".parse().unwrap();
+        job
+    };
+    let good = codec.encode_job(&fresh()).unwrap();
+    let mut bad: Vec<_> = unreadable(&good)
+        .into_iter()
+        .map(|(name, value)| {
+            let job = fresh();
+            let key = job.job_id.to_string().into();
+            let (headers, ends) = (RecordHeaders::of_job(&job), Some(job.job_id));
+            Bad {
+                name,
+                key,
+                headers,
+                value,
+                ends,
+            }
+        })
+        .collect();
+    let mut nowhere = fresh();
+    nowhere.reply_partition = 4711;
+    bad.push(Bad {
+        name: "reply partition that does not exist",
+        key: nowhere.job_id.to_string().into(),
+        headers: RecordHeaders::of_job(&nowhere),
+        value: codec.encode_job(&nowhere).unwrap().to_vec(),
+        ends: None,
+    });
+    let places = write(stack, &topic, &[0, 1], &bad).await;
+    for record in &bad {
+        if let Some(id) = record.ends {
+            assert_failed(client, id, record.name).await;
+        }
+    }
+    let letters = until("every record is a dead letter", secs(20), || async {
+        let letters = dead_letters(stack).await;
+        (letters.len() == kept + bad.len()).then_some(letters)
+    })
+    .await;
+    for (record, place) in bad.iter().zip(&places) {
+        let letter = letters
+            .iter()
+            .find(|letter| (letter.partition, letter.offset) == *place && letter.topic == topic);
+        let letter = letter.expect(record.name);
+        assert_eq!(
+            letter.value.as_deref().unwrap_or_default(),
+            record.value,
+            "{}",
+            record.name
+        );
+        assert!(letter.source.starts_with("python-"), "{letter:?}");
+        println!("{}: {}", record.name, letter.message);
+    }
+}
+
+/// A job past its deadline is not begun.
+async fn late(client: &Client, python: &Process) {
+    python.pause();
+    let request = submit(client, "text-stats", "late")
+        .header("prefer", "respond-async")
+        .header("tidegate-deadline", "300ms");
+    let job = http::accepted(request.send().await.unwrap()).await;
+    let accepted = now_millis();
+    until_true("the deadline has passed", secs(5), || async {
+        now_millis() > accepted + 300
+    })
+    .await;
+    python.resume();
+    let ended = client.until_status(&job.id, &["expired"], secs(20)).await;
+    assert_eq!(ended["error"]["code"], "deadline-passed", "{ended}");
+}
