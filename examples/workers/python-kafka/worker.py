@@ -103,7 +103,7 @@ def handle(message):
 def main():
     signal.signal(signal.SIGTERM, lambda *_: stop.append("asked to"))
     consumers = {tier: Consumer({
-        "bootstrap.servers": BROKERS, "client.id": ME, "group.id": f"{PREFIX}worker.{POOL}.{tier}",
+        "bootstrap.servers": BROKERS, "group.id": f"{PREFIX}worker.{POOL}.{tier}", "fetch.wait.max.ms": 100,
         "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": "earliest",
         "enable.auto.commit": False, "session.timeout.ms": 10_000}) for tier in ("high", "normal", "low")}
     pool = "" if POOL == "default" else f"{POOL}."
