@@ -138,6 +138,12 @@ async fn a_kafka_worker_in_python_does_its_part_of_a_thousand_jobs_beside_one_in
         }
     })
     .await;
+    // While partitions moved, a job may have run twice.
+    let before: BTreeSet<_> = events(&stack)
+        .await
+        .iter()
+        .map(|event| event.job_id)
+        .collect();
 
     let begun = Instant::now();
     let clients = (0..CLIENTS).map(|first| {
@@ -157,13 +163,13 @@ async fn a_kafka_worker_in_python_does_its_part_of_a_thousand_jobs_beside_one_in
 
     let mut ends: BTreeMap<_, Vec<JobEvent>> = BTreeMap::new();
     for event in events(&stack).await {
-        if event.kind.is_terminal() {
+        if event.kind.is_terminal() && !before.contains(&event.job_id) {
             ends.entry(event.job_id.to_string())
                 .or_default()
                 .push(event);
         }
     }
-    assert_eq!(ends.len(), JOBS + asked);
+    assert_eq!(ends.len(), JOBS);
     let mut by_python = 0;
     for (id, ends) in &ends {
         assert_eq!(ends.len(), 1, "{id}: {ends:?}");
@@ -172,10 +178,7 @@ async fn a_kafka_worker_in_python_does_its_part_of_a_thousand_jobs_beside_one_in
         assert!(end.job.trace_id.is_some(), "{end:?}");
         by_python += usize::from(is_python(end));
     }
-    println!(
-        "{JOBS} jobs in {took:.1?}, {by_python} of {} by Python",
-        ends.len()
-    );
+    println!("{JOBS} jobs in {took:.1?}, {by_python} of them by Python");
     // Half of the partitions are its own; the keys decide.
     assert!(
         (JOBS / 10..JOBS * 9 / 10).contains(&by_python),

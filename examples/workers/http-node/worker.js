@@ -31,6 +31,9 @@ const server = http.createServer((request, response) => {
   });
 });
 
+// Longer than Tidegate's worker keeps a connection that is not used (30 s), so that no job meets one that just closes.
+server.keepAliveTimeout = 40_000;
+
 server.listen(Number(process.env.PORT ?? 8102), "127.0.0.1", () => {
   console.log(`listening on http://127.0.0.1:${server.address().port}`);
 });
