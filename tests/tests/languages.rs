@@ -213,8 +213,20 @@ async fn whatever_a_kafka_worker_in_python_does_the_status_of_its_job_stays_righ
     let http = http_worker(&stack, "python");
     stack.write_types(&format!("{}\n{SHOUT}", types(&[("python", &http)])));
     let gateway = stack.gateway("gateway").await;
-    let python = kafka_worker(&stack, "misbehaving", "tests/workers/misbehaving.py");
     let client = Client::new(gateway.url());
+    let start = |name| kafka_worker(&stack, name, "tests/workers/misbehaving.py");
+    let first = start("first");
+    // Told to stop over a job, it ends that job, and the next worker does not get it again.
+    let napping = client.accept("text-stats", "nap").await;
+    client
+        .until_status(&napping.id, &["processing"], secs(30))
+        .await;
+    assert!(first.stop(secs(10)).await.success());
+    let ended = client
+        .until_status(&napping.id, &["completed"], secs(5))
+        .await;
+    assert_eq!(ended["result"], stats("nap"));
+    let python = start("misbehaving");
     let fine = |body: &str| (200, stats(body));
     let good = "a good job";
     assert_eq!(answer(&client, "text-stats", good.into()).await, fine(good));
@@ -300,6 +312,10 @@ async fn whatever_a_kafka_worker_in_python_does_the_status_of_its_job_stays_righ
         again.count() >= 3,
         "twice, contradict and garbage_first have two ends each"
     );
+    let naps = ends
+        .iter()
+        .filter(|event| event.job_id.to_string() == napping.id && event.kind == EventKind::Started);
+    assert_eq!(naps.count(), 1, "run once");
     agree(&stack, &ends).await;
 }
 

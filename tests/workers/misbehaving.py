@@ -8,6 +8,11 @@ def hang(job):
     time.sleep(3600)
 
 
+def nap(job):
+    time.sleep(1)
+    return worker.text_stats(job)
+
+
 def fail(job):
     raise RuntimeError("no luck")
 
@@ -45,6 +50,6 @@ def huge(job):
     return "completed", worker.outcome(200, "x" * 3_000_000)
 
 
-MISDEEDS = {f.__name__: f for f in (hang, fail, garbage, garbage_first, anonymous_garbage, twice, contradict, huge)}
+MISDEEDS = {f.__name__: f for f in (hang, nap, fail, garbage, garbage_first, anonymous_garbage, twice, contradict, huge)}
 worker.HANDLERS["text-stats"] = lambda job: MISDEEDS.get(job["body"].decode(), worker.text_stats)(job)
 worker.main()
