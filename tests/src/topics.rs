@@ -1,5 +1,6 @@
 //! What an operator does to topics behind Tidegate's back, and where its groups stand.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -108,6 +109,17 @@ impl Admin {
                 let ends = consumer.fetch_watermarks(topic, partition, LIMIT);
                 ends.expect("watermarks")
             })
+            .collect()
+    }
+
+    /// The topics whose name begins so.
+    pub fn topics(&self, prefix: &str) -> BTreeSet<String> {
+        let metadata = self.client.inner().fetch_metadata(None, LIMIT);
+        let metadata = metadata.expect("metadata");
+        let names = metadata.topics().iter().map(|topic| topic.name());
+        names
+            .filter(|name| name.starts_with(prefix))
+            .map(str::to_owned)
             .collect()
     }
 

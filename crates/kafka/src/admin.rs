@@ -128,6 +128,22 @@ pub(crate) async fn create(
     Ok(outcomes)
 }
 
+/// Takes topics away; those that are not there are none of its business.
+pub(crate) async fn delete(config: &ClientConfig, topics: &[String]) -> Result<(), KafkaError> {
+    let names: Vec<_> = topics.iter().map(String::as_str).collect();
+    let results = call(config, async |client, options| {
+        client.delete_topics(&names, options).await
+    })
+    .await?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {}
+            Err((name, code)) => return Err(KafkaError::Refused(format!("topic {name}: {code}"))),
+        }
+    }
+    Ok(())
+}
+
 async fn make(
     config: &ClientConfig,
     missing: &[&TopicPlan],

@@ -245,6 +245,11 @@ impl Cluster {
         Ok(found)
     }
 
+    /// Takes topics away, with all that is in them. Not on the embedded broker.
+    pub async fn delete_topics(&self, topics: &[String]) -> Result<(), KafkaError> {
+        admin::delete(&self.admin_config(), topics).await
+    }
+
     /// Makes the topics that are missing. What is there stays as it is.
     pub async fn create_topics(
         &self,

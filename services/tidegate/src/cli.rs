@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use operators::{
-    GatewayArgs, JobsCommand, RebuildArgs, ShowArgs, StoreCommand, TailArgs, TraceArgs,
+    BenchArgs, GatewayArgs, JobsCommand, RebuildArgs, ShowArgs, StoreCommand, TailArgs, TraceArgs,
 };
 
 /// Slow, bursty or fragile work behind a plain HTTP call, with Kafka as the queue.
@@ -37,6 +37,9 @@ pub enum Command {
     /// Submit a job to a gateway and print the answer
     #[command(after_help = SUBMIT_CODES)]
     Submit(SubmitArgs),
+    /// Load a gateway and measure what it takes
+    #[command(after_help = BENCH_CODES)]
+    Bench(BenchArgs),
     /// Look at jobs
     #[command(subcommand)]
     Jobs(JobsCommand),
@@ -48,6 +51,10 @@ pub enum Command {
 }
 
 const SUBMIT_CODES: &str = "Exit codes: 0 the job completed, 3 it is accepted and still running, 1 it failed or was refused, 2 wrong usage.";
+
+const BENCH_CODES: &str = "A closed loop sends as soon as an answer has come, and hides a gateway that stands still: it is sent less. An open
+loop (--rate) sends on time and measures each request from when it should have been sent.
+Exit codes: 0 all were answered, 1 some were not or it could not be measured, 2 wrong usage.";
 
 /// Where settings come from, in rising order: the defaults, `--config`, `--set`, `TIDEGATE__SECTION__KEY`.
 #[derive(Clone, Debug, Default, Args)]

@@ -2,7 +2,7 @@
 //!
 //! A reader that went away (`tidegate config | head -1`) is no reason to fail, so write errors are dropped here.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// One line, flushed: whoever started the process may be waiting for it.
 pub fn line(text: impl AsRef<str>) {
@@ -30,6 +30,17 @@ pub fn complain(text: impl AsRef<str>) {
     for line in text.as_ref().lines() {
         let _ = writeln!(err, "tidegate: {line}");
     }
+}
+
+/// How far something is, on standard error: written over and over on a terminal, else a line of its own.
+pub fn progress(text: impl AsRef<str>) {
+    let mut err = std::io::stderr().lock();
+    let text = text.as_ref();
+    let _ = match err.is_terminal() {
+        true => write!(err, "\r\x1b[K{text}"),
+        false => writeln!(err, "{text}"),
+    };
+    let _ = err.flush();
 }
 
 /// Rows in columns, as wide as their widest cell; the last column is not padded. What others wrote into a cell neither

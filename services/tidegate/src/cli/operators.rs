@@ -7,6 +7,52 @@ use tidegate_kafka::Place;
 use super::SettingsArgs;
 
 #[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Job type
+    #[arg(value_name = "TYPE", default_value = "echo")]
+    pub job_type: String,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Body: the text itself, `@FILE`, or `-` for standard input
+    #[arg(
+        long,
+        short,
+        value_name = "JSON|@FILE|-",
+        default_value = "{\"hello\":\"tide\"}"
+    )]
+    pub data: String,
+    /// A request header; may be given more than once
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// Requests under way at once, each on a connection of its own; 64, or 512 with --rate
+    #[arg(long, short, value_name = "N")]
+    pub concurrency: Option<usize>,
+    /// Requests a second, whatever the answers do
+    #[arg(long, short, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// How long to measure
+    #[arg(long, value_name = "TIME", default_value = "20s")]
+    pub duration: humantime::Duration,
+    /// How long to load before that
+    #[arg(long, value_name = "TIME", default_value = "3s")]
+    pub warmup: humantime::Duration,
+    /// How long each request waits for its outcome, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub wait: u32,
+    /// Submit asynchronously: the answer is the acceptance
+    #[arg(long, conflicts_with = "wait")]
+    pub r#async: bool,
+    /// Measure the raw two-hop round trip over Kafka too, in turns; the client settings come from --config and --set
+    #[arg(long)]
+    pub floor: bool,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct TailArgs {
     /// The topic without the prefix, such as jobs.normal, replies or dead-letters
     pub topic: String,

@@ -1,5 +1,6 @@
 //! A file a command.
 
+mod bench;
 mod client;
 mod config;
 mod dev;
@@ -27,6 +28,7 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Schemas(command) => schemas::run(command).await?,
         Command::Config(args) => config::run(&args)?,
         Command::Submit(args) => return submit::run(args).await,
+        Command::Bench(args) => return bench::run(args).await,
         Command::Jobs(JobsCommand::Show(args)) => jobs::run(args).await?,
         Command::Trace(args) => trace::run(args).await?,
         Command::Store(StoreCommand::Rebuild(args)) => rebuild::run(args).await?,

@@ -21,7 +21,12 @@ const SLACK: Duration = Duration::from_secs(15);
 /// Submits the job, prints the body of the answer, and gives the exit code.
 pub async fn run(args: SubmitArgs) -> Result<u8, Failure> {
     let url = address(&args.url, &args.job_type)?;
-    let headers = headers(&args)?;
+    let headers = headers(
+        args.wait,
+        args.r#async,
+        args.api_key.as_deref(),
+        &args.header,
+    )?;
     let body = body(&args.data)?;
     let limit = Duration::from_secs(u64::from(args.wait.unwrap_or(USUAL_WAIT_CAP))) + SLACK;
     let client = reqwest::Client::builder()
@@ -64,7 +69,8 @@ fn code(status: StatusCode, headers: &HeaderMap) -> u8 {
     }
 }
 
-fn address(base: &str, job_type: &str) -> Result<Url, Failure> {
+/// Where a job of a type is posted to.
+pub fn address(base: &str, job_type: &str) -> Result<Url, Failure> {
     let job_type: JobType = job_type.parse().map_err(Failure::usage)?;
     let url: Url = format!("{}/v1/jobs/{job_type}", base.trim_end_matches('/'))
         .parse()
@@ -77,20 +83,25 @@ fn address(base: &str, job_type: &str) -> Result<Url, Failure> {
     }
 }
 
-fn headers(args: &SubmitArgs) -> Result<HeaderMap, Failure> {
+/// The headers of a submit; those given by hand, `Name: value`, replace the others.
+pub fn headers(
+    wait: Option<u32>,
+    is_async: bool,
+    api_key: Option<&str>,
+    given: &[String],
+) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(seconds) = args.wait {
+    if let Some(seconds) = wait {
         let prefer = HeaderValue::from_str(&format!("wait={seconds}")).map_err(Failure::usage)?;
         headers.insert("prefer", prefer);
-    } else if args.r#async {
+    } else if is_async {
         headers.insert("prefer", HeaderValue::from_static("respond-async"));
     }
-    if let Some(value) = client::authorization(args.api_key.as_deref())? {
+    if let Some(value) = client::authorization(api_key)? {
         headers.insert("authorization", value);
     }
-    // Last, so that a header given by hand replaces one of ours.
-    for given in &args.header {
+    for given in given {
         let malformed = || Failure::usage(format!("--header `{given}`: expected `Name: value`"));
         let (name, value) = given.split_once(':').ok_or_else(malformed)?;
         let name: HeaderName = name.trim().parse().map_err(|_| malformed())?;
@@ -100,7 +111,8 @@ fn headers(args: &SubmitArgs) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
-fn body(data: &str) -> Result<Vec<u8>, Failure> {
+/// The text itself, `@FILE`, or `-` for standard input.
+pub fn body(data: &str) -> Result<Vec<u8>, Failure> {
     if data == "-" {
         let mut bytes = Vec::new();
         std::io::stdin()
