@@ -260,8 +260,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes no new jobs, lets waits end or turns them into `202`, and stops the HTTP server; each step with a share
-    /// of the time that is left. `refuse` is started when the server takes no connections any more.
+    /// Says that it is not ready, takes no new jobs after `leave_after`, lets waits end or turns them into `202`, and
+    /// stops the HTTP server; each step with a share of the time that is left. `refuse` is started when the server takes no connections any more.
     async fn drain(
         &self,
         shutdown: &Shutdown,
@@ -271,8 +271,10 @@ impl Parts {
         let state = &self.state;
         tracing::info!(waits = state.waits.len(), "gateway stops");
         self.intake.fail("shutting down");
-        state.stop.intake.cancel();
         let steps = async {
+            // Whoever sends by readiness goes elsewhere before anything is refused here.
+            tokio::time::sleep(state.settings.leave_after).await;
+            state.stop.intake.cancel();
             tokio::time::sleep(LAST_CALL).await;
             // Half of the time for waits to end by themselves; what is left then becomes `202`.
             self.idle(shutdown.remaining() / 2).await;

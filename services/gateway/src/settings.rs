@@ -34,6 +34,9 @@ pub struct GatewaySettings {
     /// From the request to stop until the end of the process, at most.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// The first part of it: not ready any more, and jobs are still taken, until a balancer has seen that.
+    #[serde(with = "humantime_serde")]
+    pub leave_after: Duration,
     /// A JSON result up to this size, in bytes, stands in the status itself.
     pub inline_result_limit: usize,
     /// Bytes of request bodies that may be in memory at once; beyond that submits get `503`.
@@ -59,6 +62,7 @@ impl Default for GatewaySettings {
             row_after: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
             grace: Duration::from_secs(20),
+            leave_after: Duration::ZERO,
             inline_result_limit: 64 << 10,
             body_memory: 256 << 20,
             max_connections: 25_000,
@@ -145,6 +149,13 @@ impl GatewaySettings {
         }
         if self.max_connections == 0 {
             return refuse("gateway.max_connections is 0: give it at least 1".to_owned());
+        }
+        if self.leave_after > self.grace / 4 {
+            return refuse(format!(
+                "gateway.leave_after is {} and gateway.grace {}: the first must be at most a quarter of the second",
+                humantime::format_duration(self.leave_after),
+                humantime::format_duration(self.grace)
+            ));
         }
         if let Some(url) = &self.public_url {
             let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
