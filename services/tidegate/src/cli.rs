@@ -48,6 +48,8 @@ pub enum Command {
     /// Look after the status store
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Ask a gateway or a worker whether it is ready, and if not, why; exit code 0 or 1
+    Health(HealthArgs),
 }
 
 const SUBMIT_CODES: &str = "Exit codes: 0 the job completed, 3 it is accepted and still running, 1 it failed or was refused, 2 wrong usage.";
@@ -154,6 +156,16 @@ pub struct SubmitArgs {
     /// API key; the variable TIDEGATE_API_KEY keeps it out of process lists
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The role; a URL without a path stands for its /readyz
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Ask again until it is ready, at most for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u32,
 }
 
 #[cfg(test)]

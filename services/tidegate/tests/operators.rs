@@ -75,12 +75,18 @@ fn a_registry_that_takes_calls_and_never_answers_is_one_line() {
 #[test]
 fn a_gateway_that_is_away_is_one_line() {
     let url = format!("http://127.0.0.1:{}", closed_port());
-    let output = one_line(&["submit", "echo", "--url", &url]);
-    assert!(
-        stderr(&output).contains("cannot reach"),
-        "{}",
-        stderr(&output)
-    );
+    for command in [
+        &["submit", "echo", "--url", &url] as &[&str],
+        &["health", &url],
+        &["health", &url, "--wait", "1"],
+    ] {
+        let output = one_line(command);
+        assert!(
+            stderr(&output).contains("cannot reach"),
+            "{}",
+            stderr(&output)
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod dev;
 mod gateway;
+mod health;
 mod jobs;
 mod process;
 mod rebuild;
@@ -32,6 +33,7 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Jobs(JobsCommand::Show(args)) => jobs::run(args).await?,
         Command::Trace(args) => trace::run(args).await?,
         Command::Store(StoreCommand::Rebuild(args)) => rebuild::run(args).await?,
+        Command::Health(args) => health::run(&args).await?,
     }
     Ok(DONE)
 }
