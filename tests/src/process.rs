@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +17,7 @@ pub struct Process {
     log: PathBuf,
     /// Where it listens, from the line it prints.
     url: String,
+    printed: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -37,9 +38,14 @@ impl Process {
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = child.stdout.take().expect("stdout is piped");
         let (told, line) = mpsc::channel();
+        let printed = Arc::<Mutex<String>>::default();
+        let print = Arc::clone(&printed);
         // The pipe is read to its end, so that the program never blocks on it.
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let mut print = print.lock().unwrap_or_else(PoisonError::into_inner);
+                print.push_str(&line);
+                print.push('\n');
                 if let Some((_, url)) = line.split_once(words) {
                     let _ = told.send(url.trim().to_owned());
                 }
@@ -50,6 +56,7 @@ impl Process {
             name: name.to_owned(),
             log,
             url: String::new(),
+            printed,
         };
         match line.recv_timeout(Duration::from_secs(20)) {
             Ok(url) => process.url = url,
@@ -69,6 +76,14 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// All it has printed.
+    pub fn printed(&self) -> String {
+        self.printed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// All it has logged.

@@ -83,6 +83,11 @@ impl Broker {
         }
     }
 
+    /// What the scripts know it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `stop`, `kill`, `start`, `pause` or `resume` of one broker, counted from 1.
     pub fn broker(&self, verb: &str, number: u32) {
         script(
@@ -117,6 +122,11 @@ impl Postgres {
             url: value(&lines, "DATABASE_URL"),
             name,
         }
+    }
+
+    /// What the scripts know it by.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// `pause`, `resume`, `stop` or `start`; its data stays.
