@@ -263,13 +263,19 @@ impl RegistryClient {
 
     /// `false` if the subject is not there yet.
     async fn set_level(&self, subject: &str) -> Result<bool, RegistryError> {
-        let request = self
-            .request(reqwest::Method::PUT, &format!("config/{subject}"))
-            .json(&json!({ "compatibility": LEVEL }));
-        match self.ask(request).await? {
-            (200..300, _) => Ok(true),
-            (404, _) => Ok(false),
-            (status, answer) => Err(refused(subject, status, &answer)),
+        let mut tries = 0;
+        loop {
+            let request = self
+                .request(reqwest::Method::PUT, &format!("config/{subject}"))
+                .json(&json!({ "compatibility": LEVEL }));
+            tries += 1;
+            return match self.ask(request).await? {
+                (200..300, _) => Ok(true),
+                (404, _) => Ok(false),
+                // Somebody else has just set it for the first time: Apicurio then refuses, and not the next time.
+                (409, _) if tries < 3 => continue,
+                (status, answer) => Err(refused(subject, status, &answer)),
+            };
         }
     }
 
