@@ -107,6 +107,29 @@ need_packages() {
 
 need_build_packages() { need_packages build-essential pkg-config libssl-dev zlib1g-dev; }
 
+# --- Python tools ------------------------------------------------------------------------------
+
+# python_tool NAME VERSION [PIP-ARGUMENT...]: a program from PyPI in an environment of its own, which it prints.
+# Only wheels, so that nothing of it runs while it is installed.
+python_tool() {
+    local name=$1 version=$2 home=$CACHE/tools/$1-$2
+    shift 2
+    if [[ ! -f $home/complete ]]; then
+        need_packages python3-venv
+        rm -rf "$home"
+        mkdir -p "$home"
+        say "fetching $name $version"
+        if ! { python3 -m venv "$home" &&
+            "$home/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "$@"; } \
+            >"$CACHE/pip-$name.log" 2>&1 </dev/null; then
+            tail -n 15 "$CACHE/pip-$name.log" >&2
+            die "could not install $name $version (log: $CACHE/pip-$name.log)"
+        fi
+        touch "$home/complete"
+    fi
+    echo "$home"
+}
+
 # --- Rust --------------------------------------------------------------------------------------
 
 # Checks that the pinned toolchain is there. Never starts a download: rustup would do so by itself for a

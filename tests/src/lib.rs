@@ -11,6 +11,7 @@
 // A harness fails its test by a panic, and says what it measured.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
+pub mod balancer;
 pub mod churn;
 pub mod documents;
 pub mod http;
