@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -132,4 +133,51 @@ async fn schemas_are_registered_checked_and_refused() {
     let output = schemas("register").await;
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
     assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+}
+
+/// A registry that refuses the first level of every subject, as Apicurio does when somebody else sets it in the same
+/// moment; it takes one request a connection.
+fn contended_registry() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut set = std::collections::BTreeSet::new();
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut head, mut length) = (Vec::new(), 0);
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if line.trim().is_empty() {
+                    break;
+                }
+                let lower = line.to_ascii_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                head.push(line);
+            }
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            let asked = head.first().cloned().unwrap_or_default();
+            let (status, body) = if asked.starts_with("PUT /config/") && set.insert(asked) {
+                ("409 Conflict", r#"{"error_code":409,"message":"exists"}"#)
+            } else {
+                ("200 OK", r#"{"id":7,"compatibility":"FULL_TRANSITIVE"}"#)
+            };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn schemas_are_registered_by_two_operators_at_once() {
+    let set = format!("registry.url={}", contended_registry());
+    let output = run(&["schemas", "register", "--set", &set]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().count(), 3, "{}", stdout(&output));
 }
