@@ -143,6 +143,15 @@ async fn requests_are_spread_and_a_gateway_that_dies_takes_only_what_it_was_answ
     for id in traffic::accepted(&answers) {
         client.until_status(&id, &["completed"], secs(40)).await;
     }
+
+    // None is left: what the balancer says is a problem document too, and true.
+    b.kill();
+    let answer = client.submit("echo", "[3]").send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(problem["repeatSafe"], true, "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
