@@ -5,8 +5,10 @@ FROM rust:1.95.0-bookworm AS build
 ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_TARGET_DIR=/target
 WORKDIR /src
 COPY . .
+# The sources come without their history: --build-arg TIDEGATE_COMMIT=$(git rev-parse HEAD) says in VERSION what they are.
+ARG TIDEGATE_COMMIT=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/target \
-    scripts/build-release --out /release
+    TIDEGATE_COMMIT=$TIDEGATE_COMMIT scripts/build-release --out /release
 
 FROM debian:12.12-slim
 # What the binary links to (build-release refuses others), and the certificates for TLS to Kafka and PostgreSQL.
