@@ -66,6 +66,8 @@ package_present() {
     postgresql) [[ -n $(postgres_bin) ]] ;;
     nodejs) command -v node ;;
     golang-go) command -v go ;;
+    # Not on every user's path.
+    haproxy) command -v haproxy || [[ -x /usr/sbin/haproxy ]] ;;
     # The module is always there, but on Debian not what it needs to install pip.
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     *) command -v "$1" ;;

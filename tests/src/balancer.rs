@@ -117,7 +117,7 @@ impl Drop for Balancer {
                 lines[lines.len().saturating_sub(40)..].join("\n")
             );
         }
-        // It has a worker process, which ends when it is told to and not when it is killed.
+        // At once: SIGTERM waits for nobody.
         let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
         let _ = self.child.wait();
     }
