@@ -9,7 +9,7 @@
 //! | `<!-- test: shell -->` | run with nothing beside it |
 //! | `<!-- test: dev, until -->` | each command is repeated until it prints what the page says; also with the others |
 //! | `<!-- test: dev-output -->` | on a `text` block: what `scripts/dev` prints at its start |
-//! | `<!-- test: elsewhere FILE… -->` | the commands stand in these files of the repository, which run them |
+//! | `<!-- test: elsewhere FILE… -->` | these files of the repository run the commands: each stands in one of them, as it is or by its arguments (`"jobs", "show"`) |
 //! | `<!-- test: containers -->` | not run: it needs a container engine |
 //!
 //! All blocks of one page that run beside the same thing share one shell ([`session`]). In a `console` block, lines

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command as Program;
 use std::time::Duration;
 
@@ -212,17 +211,61 @@ fn free_address() -> String {
 }
 
 fn elsewhere(block: &Block, files: &[String]) -> Result<(), String> {
-    let read =
-        |file: &String| std::fs::read_to_string(root().join(Path::new(file))).unwrap_or_default();
+    let read = |file: &String| std::fs::read_to_string(root().join(file)).unwrap_or_default();
     let texts: Vec<_> = files.iter().map(read).collect();
     for command in block.commands(is_whole) {
-        let words = command.text.split('#').next().unwrap_or_default().trim();
-        if !texts.iter().any(|text| text.contains(words)) {
+        let names = names(&command.text);
+        let named = |text: &String| names.iter().any(|name| text.contains(name));
+        if !texts.iter().any(named) {
             return Err(format!(
-                "line {}: `{words}` stands in none of {files:?}",
+                "line {}: none of {names:?} stands in {files:?}",
                 command.line
             ));
         }
     }
     Ok(())
+}
+
+/// How a command may stand in a test: as it is typed, or as the arguments that a test of ours gives a program.
+fn names(command: &str) -> Vec<String> {
+    let typed = command.split('#').next().unwrap_or_default();
+    let typed = typed.trim().trim_end_matches('&').trim();
+    let mut names = vec![typed.to_owned()];
+    if let Some((_, rest)) = typed.split_once("tidegate ") {
+        let is_name = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase());
+        let words = rest.split_whitespace().take_while(is_name).take(2);
+        let words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
+        names.extend((!words.is_empty()).then(|| words.join(", ")));
+    }
+    if let Some((_, rest)) = typed.split_once("scripts/") {
+        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-');
+        let script = &rest[..end.unwrap_or(rest.len())];
+        names.extend([
+            format!("scripts/{script}"),
+            format!("join(\"scripts\").join(\"{script}\")"),
+        ]);
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn commands_are_known_by_what_is_typed_and_by_their_arguments() {
+        assert_eq!(
+            names("tidegate jobs show 01a1 --config x.toml   # what happened"),
+            [
+                "tidegate jobs show 01a1 --config x.toml",
+                "\"jobs\", \"show\""
+            ]
+        );
+        assert_eq!(names("tidegate trace 01A1 &")[1], "\"trace\"");
+        assert_eq!(names("eval \"$(scripts/jaeger up)\"")[1], "scripts/jaeger");
+        assert_eq!(
+            names("curl -s http://127.0.0.1/"),
+            ["curl -s http://127.0.0.1/"]
+        );
+    }
 }
