@@ -12,16 +12,27 @@ use crate::time::Millis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
+    /// A kind that this version does not know.
     Unknown,
+    /// A gateway took the job, and could not write its row.
     Accepted,
+    /// The handler has been running for a while.
     Started,
+    /// The handler says how far it is.
     Progress,
+    /// An attempt failed, and another follows.
     RetryScheduled,
+    /// An outside party is to complete the job.
     AwaitingCompletion,
+    /// An end: the handler gave an answer.
     Completed,
+    /// An end: the handler failed, and no other attempt follows.
     Failed,
+    /// An end: somebody called the job off.
     Cancelled,
+    /// An end: the deadline passed.
     Expired,
+    /// An end: the job lies in the dead letters.
     DeadLettered,
 }
 
@@ -75,12 +86,15 @@ impl EventKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobEvent {
+    /// The job that it is about.
     pub job_id: JobId,
+    /// What happened.
     pub kind: EventKind,
     /// When it happened, by the clock of whoever says so.
     pub at: Millis,
     /// The execution it belongs to, from 1; 0 before the first.
     pub attempt: i32,
+    /// The facts of the job.
     pub job: JobSummary,
     /// The instance that says so.
     pub source: String,
@@ -98,12 +112,18 @@ pub struct JobEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSummary {
+    /// What is to be done.
     #[serde(rename = "type")]
     pub job_type: JobType,
+    /// The workers that run it.
     pub pool: Pool,
+    /// How urgent it is.
     pub tier: Tier,
+    /// For whom it is run.
     pub tenant: Tenant,
+    /// When a gateway accepted it.
     pub created_at: Millis,
+    /// After this it is not started any more.
     pub deadline: Millis,
     /// The trace that the job belongs to: 32 hexadecimal digits.
     pub trace_id: Option<String>,
@@ -130,8 +150,11 @@ impl JobSummary {
 pub struct Outcome {
     /// HTTP status, 100 to 599.
     pub status: i32,
+    /// Media type of `body`.
     pub content_type: Option<String>,
+    /// More response headers, in order.
     pub headers: Vec<Pair>,
+    /// The bytes of the answer.
     #[serde(with = "crate::job::body")]
     pub body: Bytes,
 }
@@ -140,11 +163,17 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultSource {
+    /// What was asked for.
     Client,
+    /// The gateway.
     Gateway,
+    /// Kafka.
     Broker,
+    /// The status store.
     Store,
+    /// The worker around the handler.
     Worker,
+    /// The handler, or what it works on.
     Job,
 }
 
@@ -170,6 +199,7 @@ pub struct JobError {
     pub code: String,
     /// For people.
     pub message: String,
+    /// Where the fault lies.
     pub source: FaultSource,
     /// Whether another attempt may succeed.
     pub retryable: bool,
@@ -185,6 +215,7 @@ pub struct JobError {
 pub struct Progress {
     /// 0 to 100.
     pub percent: f64,
+    /// For people, 1 KiB at most.
     pub message: Option<String>,
     /// A piece of the result that is ready, in the media type of the result.
     #[serde(with = "crate::job::optional_body")]
@@ -211,14 +242,19 @@ pub struct DeadLetter {
     pub reason: String,
     /// For people.
     pub message: String,
+    /// When it was set aside.
     pub at: Millis,
     /// The instance that set it aside.
     pub source: String,
     /// Where it lay.
     pub topic: String,
+    /// Of that topic.
     pub partition: i32,
+    /// In that partition.
     pub offset: i64,
+    /// The execution that the record asked for, from 1; 0 if that could not be read.
     pub attempt: i32,
+    /// The record's key as it was.
     #[serde(with = "crate::job::optional_body")]
     pub key: Option<Bytes>,
     /// The record's headers; values that are not UTF-8 are read lossily.

@@ -6,14 +6,23 @@ use crate::job::JobMessage;
 use crate::names::{JobType, Tenant, Tier};
 use crate::time::{Millis, parse_rfc3339, rfc3339};
 
+/// The job's id, as in the key.
 pub const JOB_ID: &str = "job-id";
+/// The job's type.
 pub const JOB_TYPE: &str = "job-type";
+/// `high`, `normal` or `low`.
 pub const TIER: &str = "tier";
+/// For whom the job is run.
 pub const TENANT: &str = "tenant";
+/// The execution, from 1.
 pub const ATTEMPT: &str = "attempt";
+/// The partition of the replies topic that the job's events go to.
 pub const REPLY_PARTITION: &str = "reply-partition";
+/// Media type of the job's body.
 pub const CONTENT_TYPE: &str = "content-type";
+/// RFC 3339: the job is not started after it.
 pub const DEADLINE: &str = "deadline";
+/// On the replies topic: the kind of the event.
 pub const EVENT: &str = "event";
 /// How often a record has been handed on by workers that do not know its type.
 pub const HANDED_ON: &str = "handed-on";
@@ -25,11 +34,15 @@ pub const TRACESTATE: &str = "tracestate";
 /// A header is missing or says what it may not.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum HeaderError {
+    /// A header that every such record has.
     #[error("header `{0}` is missing")]
     Missing(&'static str),
+    /// A value of another shape.
     #[error("header `{name}` is malformed: {allowed}")]
     Malformed {
+        /// The header's.
         name: &'static str,
+        /// What it may say.
         allowed: &'static str,
     },
 }

@@ -18,8 +18,11 @@ pub struct JobMessage {
     /// What is to be done.
     #[serde(rename = "type")]
     pub job_type: JobType,
+    /// The workers that run it.
     pub pool: Pool,
+    /// How urgent it is.
     pub tier: Tier,
+    /// For whom it is run.
     pub tenant: Tenant,
     /// Which execution this record asks for, from 1.
     pub attempt: i32,
@@ -33,6 +36,7 @@ pub struct JobMessage {
     pub request: RequestInfo,
     /// Media type of `body`, as the client gave it.
     pub content_type: Option<String>,
+    /// What the client sent, unchanged.
     #[serde(with = "body")]
     pub body: Bytes,
 }
@@ -41,6 +45,7 @@ pub struct JobMessage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestInfo {
+    /// Such as `POST`.
     pub method: String,
     /// Path without the query.
     pub path: String,
@@ -65,7 +70,9 @@ impl RequestInfo {
 /// A name and a value, where order and repeats matter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
+    /// What may come more than once.
     pub name: String,
+    /// Text, as it came.
     pub value: String,
 }
 

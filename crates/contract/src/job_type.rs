@@ -40,6 +40,7 @@ pub enum HandlerSpec {
     Echo,
     /// Posts the job to a URL; the answer is the outcome.
     Http {
+        /// Where it is posted to.
         url: String,
         /// Largest answer that is read, in bytes.
         #[serde(default = "default_answer_limit")]
@@ -49,6 +50,7 @@ pub enum HandlerSpec {
     Command {
         /// Program and arguments, never given to a shell.
         program: Vec<String>,
+        /// Variables besides those that every command gets.
         #[serde(default)]
         env: BTreeMap<String, String>,
         /// Media type of the output.
@@ -56,7 +58,10 @@ pub enum HandlerSpec {
         content_type: String,
     },
     /// A handler registered in Rust under this name.
-    Custom { name: String },
+    Custom {
+        /// The name that the worker's program gives it.
+        name: String,
+    },
 }
 
 fn default_answer_limit() -> usize {
@@ -71,7 +76,9 @@ fn default_output_type() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobTypeSpec {
+    /// What runs it.
     pub handler: HandlerSpec,
+    /// The workers that run it: those that have the pool in `worker.pools`.
     #[serde(default)]
     pub pool: Pool,
     /// The tier of a job that asks for none.
@@ -80,6 +87,7 @@ pub struct JobTypeSpec {
     /// The tiers that a caller may ask for with `Tidegate-Priority`, besides `tier`.
     #[serde(default)]
     pub allowed_tiers: Vec<Tier>,
+    /// For a client that does not say whether it waits.
     #[serde(default)]
     pub mode: Mode,
     /// How long a request waits that does not say so itself.
@@ -91,6 +99,7 @@ pub struct JobTypeSpec {
     /// How long after acceptance a job may still be started, unless the request says less.
     #[serde(default = "default_deadline", with = "humantime_serde")]
     pub deadline: Duration,
+    /// What bodies it takes.
     #[serde(default)]
     pub content: Content,
     /// Request headers that the handler gets to see (lower case).

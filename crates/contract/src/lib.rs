@@ -4,6 +4,7 @@
 //! [`JobType`] up in its [`JobTypeSpec`], builds a [`JobMessage`] with [`RecordHeaders`] and produces it to one of
 //! the [`Topics`]; a worker follows its partitions with an [`OffsetTracker`] and answers with [`JobEvent`]s; the
 //! projection folds those into a [`Status`] by [`Status::on`]. The Avro form of the messages is in [`schema`].
+#![warn(missing_docs)]
 
 pub mod event;
 pub mod headers;

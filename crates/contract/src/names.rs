@@ -115,9 +115,12 @@ impl Default for Tenant {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
+    /// Taken first, where there is a choice.
     High,
+    /// Of jobs for which nothing is said.
     #[default]
     Normal,
+    /// Taken last, and never starved.
     Low,
 }
 

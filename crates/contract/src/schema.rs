@@ -4,6 +4,7 @@
 /// topic that carries the record).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageSchema {
+    /// The record's full name.
     pub subject: &'static str,
     /// Avro schema as JSON, as it stands in `schemas/`.
     pub text: &'static str,
