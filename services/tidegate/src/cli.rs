@@ -2,9 +2,8 @@
 
 mod operators;
 
-use std::path::PathBuf;
-
 use clap::{Args, Parser, Subcommand};
+pub use tidegate_runtime::args::{RoleArgs, SettingsArgs};
 
 pub use operators::{
     BenchArgs, GatewayArgs, JobsCommand, RebuildArgs, ShowArgs, StoreCommand, TailArgs, TraceArgs,
@@ -57,37 +56,6 @@ const SUBMIT_CODES: &str = "Exit codes: 0 the job completed, 3 it is accepted an
 const BENCH_CODES: &str = "A closed loop sends as soon as an answer has come, and hides a gateway that stands still: it is sent less. An open
 loop (--rate) sends on time and measures each request from when it should have been sent.
 Exit codes: 0 all were answered, 1 some were not or it could not be measured, 2 wrong usage.";
-
-/// Where settings come from, in rising order: the defaults, `--config`, `--set`, `TIDEGATE__SECTION__KEY`.
-#[derive(Clone, Debug, Default, Args)]
-pub struct SettingsArgs {
-    /// A TOML file with settings
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// One setting, over the file; may be given more than once
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct RoleArgs {
-    #[command(flatten)]
-    pub settings: SettingsArgs,
-    /// Address to listen on, short for `--set ROLE.listen=ADDR`; port 0 picks a free one
-    #[arg(long, value_name = "ADDR")]
-    pub listen: Option<String>,
-}
-
-impl RoleArgs {
-    /// The settings arguments with `--listen` as the assignment that it is short for.
-    pub fn with_listen(mut self, key: &str) -> SettingsArgs {
-        if let Some(listen) = self.listen {
-            // Quoted, so that no address can be taken for another TOML value.
-            self.settings.set.push(format!("{key}=\"{listen}\""));
-        }
-        self.settings
-    }
-}
 
 #[derive(Debug, Subcommand)]
 pub enum TopicsCommand {
@@ -176,18 +144,5 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn listen_is_short_for_a_set_that_comes_after_the_others() {
-        let args = RoleArgs {
-            settings: SettingsArgs {
-                config: None,
-                set: vec!["gateway.listen=127.0.0.1:1".to_owned()],
-            },
-            listen: Some("127.0.0.1:0".to_owned()),
-        };
-        let settings = args.with_listen("gateway.listen");
-        assert_eq!(settings.set[1], "gateway.listen=\"127.0.0.1:0\"");
     }
 }

@@ -8,7 +8,7 @@ use tidegate_contract::{JobTypes, Pool};
 use tidegate_gateway::{AuthSettings, GatewaySettings, RouteSettings};
 use tidegate_kafka::{KafkaSettings, RegistrySettings, TopicPlan, topic_plan};
 use tidegate_runtime::TelemetrySettings;
-use tidegate_runtime::config::{self, ConfigOptions, Loaded};
+use tidegate_runtime::config::{self, Loaded};
 use tidegate_store::StoreSettings;
 use tidegate_worker::WorkerSettings;
 
@@ -82,31 +82,13 @@ pub fn load_dev(args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
 }
 
 /// What a part of the program says of a setting that it cannot use, in the words of all other configuration errors:
-/// with the source. The parts begin such a sentence with the key, or with `route`.
+/// with the source.
 pub fn refused(loaded: &Loaded<Settings>, error: impl fmt::Display) -> Failure {
-    let text = error.to_string();
-    let first = text.split(' ').next().unwrap_or_default();
-    let key = first.trim_end_matches(':');
-    if key.contains('.')
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b"._-".contains(&b))
-    {
-        let problem = text[first.len()..].trim_start();
-        Failure::usage(loaded.refuse(key, problem))
-    } else if first == "route" {
-        Failure::usage(loaded.refuse("routes", &text))
-    } else {
-        Failure::usage(text)
-    }
+    Failure::usage(loaded.explain(error))
 }
 
 fn read(defaults: &str, args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
-    let options = ConfigOptions {
-        file: args.config.clone(),
-        set: args.set.clone(),
-    };
-    config::load(defaults, &options).map_err(Failure::usage)
+    config::load(defaults, &args.options()).map_err(Failure::usage)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a handler sees of its job.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +14,50 @@ use crate::handler::{JobFailure, MESSAGE_LIMIT, cut};
 pub const PARTIAL_LIMIT: usize = 64 * 1024;
 
 /// One attempt at a job, as its handler sees it. Cloning is cheap.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate_worker::{JobContext, JobFailure, testkit, typed};
+///
+/// async fn who(_: (), cx: JobContext) -> Result<String, JobFailure> {
+///     let id = cx.job().job_id;
+///     if cx.time_left() < Duration::from_secs(1) {
+///         return Err(JobFailure::retryable("no-time", "less than a second is left"));
+///     }
+///     cx.progress(50.0, Some("half of it"), None);
+///     // What blocks the thread goes to a thread where it may.
+///     let answer = cx.blocking(move |cx| Ok(format!("job {id}, attempt {}", cx.attempt())));
+///     answer.await
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), testkit::KitError> {
+/// let ran = testkit::job("who").attempt(2).run(typed(who)).await?;
+/// assert_eq!(ran.json::<String>()?, format!("job {}, attempt 2", ran.end.job_id));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct JobContext {
     inner: Arc<Inner>,
+    /// Who else hears of progress: the test kit.
+    heard: Option<Heard>,
+}
+
+/// All that a handler says of its progress, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<Mutex<Vec<Progress>>>);
+
+impl Heard {
+    fn add(&self, progress: Progress) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(progress);
+    }
+
+    /// What was said so far.
+    pub(crate) fn take(&self) -> Vec<Progress> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 struct Inner {
@@ -68,7 +109,15 @@ impl JobContext {
             span: attempt.span,
             trace: attempt.trace,
         });
-        (Self { inner }, latest)
+        (Self { inner, heard: None }, latest)
+    }
+
+    /// The same job, with somebody who hears of its progress besides.
+    pub(crate) fn heard_by(self, heard: Heard) -> Self {
+        Self {
+            heard: Some(heard),
+            ..self
+        }
     }
 
     /// A context that belongs to no worker, for tests of handlers; the receiver shows the latest progress.
@@ -119,11 +168,15 @@ impl JobContext {
         } else {
             0.0
         };
-        self.inner.progress.send_replace(Some(Progress {
+        let progress = Progress {
             percent,
             message: message.map(|text| cut(text, MESSAGE_LIMIT).to_owned()),
             partial: partial.filter(|bytes| bytes.len() <= PARTIAL_LIMIT),
-        }));
+        };
+        if let Some(heard) = &self.heard {
+            heard.add(progress.clone());
+        }
+        self.inner.progress.send_replace(Some(progress));
     }
 
     /// Ends when the attempt's time is up or the worker stops.

@@ -64,11 +64,11 @@ impl Engine {
         let what = if now_millis() >= job.deadline {
             What::Expired(expired(&job), None)
         } else {
-            let Some(runnable) = self.repertoire.get(&job.job_type) else {
+            let Some(runnable) = self.repertoire.find(&job) else {
                 // Only what is known here is put in line.
                 return Err(Stopped);
             };
-            let what = self.attempt(runnable, &job, &subject, &traced, is_repeat);
+            let what = self.attempt(&runnable, &job, &subject, &traced, is_repeat);
             what.await.ok_or(Stopped)?
         };
         // The body is not needed any more, and the outcome may have to wait for long.

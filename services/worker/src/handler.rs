@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tidegate_contract::{FaultSource, JobError, Outcome};
 
 pub use crate::context::JobContext;
@@ -46,6 +48,17 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// The handlers written in Rust, by the name that a job type's `handler = { kind = "custom", name = … }` gives.
+///
+/// ```
+/// use tidegate_worker::{Handlers, JobContext, JobFailure};
+///
+/// async fn double(number: i64, _cx: JobContext) -> Result<i64, JobFailure> {
+///     Ok(number * 2)
+/// }
+///
+/// let handlers = Handlers::new().typed("double", double);
+/// assert_eq!(handlers.names(), ["double"]);
+/// ```
 #[derive(Clone, Default)]
 pub struct Handlers(HashMap<String, Arc<dyn Handler>>);
 
@@ -62,6 +75,18 @@ impl Handlers {
         self
     }
 
+    /// Adds an async function from JSON to JSON; see [`typed`](crate::typed()).
+    #[must_use]
+    pub fn typed<I, O, F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        F: Fn(I, JobContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, JobFailure>> + Send + 'static,
+    {
+        self.custom(name, crate::typed::typed(run))
+    }
+
     /// The handler of that name.
     pub fn get(&self, name: &str) -> Option<Arc<dyn Handler>> {
         self.0.get(name).cloned()
@@ -75,7 +100,12 @@ impl Handlers {
     }
 }
 
-/// An outcome with a body of that media type and no headers.
+/// An outcome with a body of that media type and no headers. `status` is the HTTP status that a waiting client gets.
+///
+/// ```
+/// let outcome = tidegate_worker::outcome(200, "text/csv", "a,b\n1,2\n");
+/// assert_eq!((outcome.status, outcome.body.len()), (200, 8));
+/// ```
 pub fn outcome(status: u16, content_type: &str, body: impl Into<Bytes>) -> Outcome {
     Outcome {
         status: i32::from(status),
@@ -89,12 +119,32 @@ pub fn outcome(status: u16, content_type: &str, body: impl Into<Bytes>) -> Outco
 ///
 /// Any `std::error::Error` becomes one through `?`: code `handler-error`, retryable, its chain of causes as the
 /// message.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate_worker::JobFailure;
+///
+/// fn parse(text: &str) -> Result<u32, JobFailure> {
+///     Ok(text.parse::<u32>()?)
+/// }
+///
+/// let failure = parse("seven").unwrap_err();
+/// assert_eq!((failure.code.as_str(), failure.retryable), ("handler-error", true));
+///
+/// // The client is at fault, and gets 409 with code and message as JSON.
+/// let refused = JobFailure::refused(409, "sold-out", "none are left");
+/// assert!(!refused.retryable);
+///
+/// let later = JobFailure::retryable("busy", "the printer is busy").with_retry_after(Duration::from_secs(30));
+/// assert_eq!(later.retry_after, Some(Duration::from_secs(30)));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobFailure {
     /// Stable, kebab-case.
     pub code: String,
     /// For people; whoever may see the job may see it, so no secrets.
     pub message: String,
+    /// Where the fault lies; `job` unless the worker knows better.
     pub source: FaultSource,
     /// Whether another attempt may succeed.
     pub retryable: bool,

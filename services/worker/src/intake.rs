@@ -223,7 +223,7 @@ impl Intake {
                     job,
                 }))
             }
-            Ok(job) if self.engine.repertoire.get(&job.job_type).is_none() => {
+            Ok(job) if self.engine.repertoire.find(&job).is_none() => {
                 let stop = self.stops.intake.clone();
                 let engine = &self.engine;
                 let later = engine.hand_on(place, record, job, self.partitions, stop);

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 use tidegate_contract::{Pool, Tier};
 
 /// How a worker takes and runs jobs. Durations are texts such as `100ms`, sizes are bytes.
+///
+/// ```
+/// use tidegate_worker::WorkerSettings;
+///
+/// let settings = WorkerSettings { concurrency: 0, ..WorkerSettings::default() };
+/// let refused = settings.check().unwrap_err();
+/// assert_eq!(refused.to_string(), "worker.concurrency must be from 1 to 10000");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerSettings {
@@ -50,8 +58,11 @@ pub struct WorkerSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TierWeights {
+    /// Of tier `high`; 16 if nothing is said.
     pub high: u32,
+    /// Of tier `normal`; 4 if nothing is said.
     pub normal: u32,
+    /// Of tier `low`; 1 if nothing is said.
     pub low: u32,
 }
 

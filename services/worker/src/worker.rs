@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidegate_contract::{JobTypes, Tier};
+use tidegate_contract::{JobId, JobTypes, Tier};
 use tidegate_kafka::{Cluster, Codec, GroupConsumer, GroupOptions, KafkaError, RegistrySettings};
 use tidegate_runtime::ops::{self, OpsServer};
 use tidegate_runtime::{Condition, Metrics, OpsState, Readiness, Shutdown};
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::dispatch::Dispatcher;
 use crate::execute::Engine;
 use crate::handler::Handlers;
-use crate::handlers::{BadHandler, Repertoire};
+use crate::handlers::{BadHandler, Repertoire, Runnable};
 use crate::held::Held;
 use crate::intake::{Intake, Stops};
 use crate::lane::{Lane, Room};
@@ -25,13 +25,17 @@ use crate::settings::{BadSetting, WorkerSettings};
 
 /// What a worker is made from.
 pub struct WorkerConfig {
+    /// Where the jobs are.
     pub cluster: Cluster,
+    /// Where their schemas are.
     pub registry: RegistrySettings,
+    /// How it takes and runs jobs; checked by [`Worker::build`].
     pub settings: WorkerSettings,
     /// The job types that gateways and workers share.
     pub types: JobTypes,
     /// The handlers of custom types.
     pub handlers: Handlers,
+    /// What it counts; the operations endpoint serves it.
     pub metrics: Metrics,
     /// The name of this process in events, logs and Kafka.
     pub instance: String,
@@ -40,17 +44,47 @@ pub struct WorkerConfig {
 /// Why a worker cannot be made. Nothing of this is about a server being away.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
+    /// A setting under `[worker]`.
     #[error(transparent)]
     Setting(#[from] BadSetting),
+    /// The handler of a job type.
     #[error(transparent)]
     Handler(#[from] BadHandler),
+    /// A setting that librdkafka refuses.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// The operations endpoint cannot listen there.
     #[error("worker.listen `{listen}`: {problem}")]
-    Listen { listen: String, problem: String },
+    Listen {
+        /// The address as configured.
+        listen: String,
+        /// What the system says.
+        problem: String,
+    },
 }
 
-/// A worker that has not begun yet.
+/// A worker that has not begun yet. [`App`](crate::App) makes and runs one as a program; by hand, inside another one:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tidegate_kafka::{Cluster, KafkaSettings, RegistrySettings};
+/// use tidegate_runtime::{Metrics, Shutdown};
+/// use tidegate_worker::{Handlers, Worker, WorkerConfig, WorkerError, WorkerSettings};
+///
+/// # async fn all() -> Result<(), WorkerError> {
+/// let worker = Worker::build(WorkerConfig {
+///     cluster: Cluster::new(KafkaSettings::default()),
+///     registry: RegistrySettings::default(),
+///     settings: WorkerSettings::default(),
+///     types: Default::default(),
+///     handlers: Handlers::new(),
+///     metrics: Metrics::new(["sum"]),
+///     instance: "worker-1".to_owned(),
+/// });
+/// let shutdown = Shutdown::new(Duration::from_secs(30));
+/// worker.await?.run(shutdown).await
+/// # }
+/// ```
 pub struct Worker {
     pub(crate) engine: Arc<Engine>,
     pub(crate) cluster: Cluster,
@@ -79,6 +113,9 @@ pub(crate) struct Running {
 
 impl Worker {
     /// Makes a worker and binds its operations endpoint; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When it cannot be made from these settings; see [`WorkerError`]. A server that is away is no error.
     pub async fn build(config: WorkerConfig) -> Result<Self, WorkerError> {
         let WorkerConfig {
             cluster,
@@ -144,7 +181,17 @@ impl Worker {
         })
     }
 
-    /// Where the operations endpoint listens.
+    /// Runs single jobs instead of types. To be called before it runs.
+    pub(crate) fn serve_jobs(
+        &mut self,
+        by_job: impl Fn(JobId) -> Option<Runnable> + Send + Sync + 'static,
+    ) {
+        if let Some(engine) = Arc::get_mut(&mut self.engine) {
+            engine.repertoire.serve_jobs(Box::new(by_job));
+        }
+    }
+
+    /// Where the operations endpoint listens; `None` without one.
     pub fn ops_addr(&self) -> Option<SocketAddr> {
         self.ops.as_ref().map(OpsServer::addr)
     }
@@ -156,6 +203,9 @@ impl Worker {
 
     /// Works until told to stop, and then ends within the grace time: intake, running attempts, outcomes, commits,
     /// groups, in that order.
+    ///
+    /// # Errors
+    /// When a consumer cannot be made from the settings. What goes wrong later is tried again, and told in readiness.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), WorkerError> {
         let stop = shutdown.token();
         self.introduce();

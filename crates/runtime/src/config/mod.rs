@@ -16,6 +16,7 @@ mod layers;
 mod problem;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use figment::value::Dict;
@@ -151,6 +152,34 @@ impl<T> Loaded<T> {
             .of_key(&layers::key_path(key).unwrap_or_default());
         ConfigError {
             lines: vec![format!("{source}: {key}: {}", mask_passwords(problem))],
+        }
+    }
+
+    /// What a part of the program says of a setting that it cannot use, in the words of [`refuse`](Self::refuse). The
+    /// parts begin such a sentence with the dotted key, or with `route`; any other sentence stays as it is.
+    pub fn explain(&self, error: impl fmt::Display) -> ConfigError {
+        let text = error.to_string();
+        let first = text.split(' ').next().unwrap_or_default();
+        let key = first.trim_end_matches(':');
+        if key.contains('.')
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b"._-".contains(&b))
+        {
+            let problem = text[first.len()..].trim_start();
+            self.refuse(key, problem)
+        } else if first == "route" {
+            self.refuse("routes", &text)
+        } else {
+            ConfigError { lines: vec![text] }
+        }
+    }
+
+    /// A part of the settings, or the settings in another shape: where each came from stays known.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Loaded<U> {
+        Loaded {
+            value: change(self.value),
+            sources: self.sources,
         }
     }
 }

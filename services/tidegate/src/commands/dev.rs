@@ -12,7 +12,7 @@ use tidegate_runtime::config::Loaded;
 use tidegate_runtime::{Readiness, RecentSpans, Shutdown};
 use tidegate_worker::{Worker, WorkerSettings};
 
-use super::process::{self, Process};
+use super::process;
 use super::{gateway, worker};
 use crate::cli::RoleArgs;
 use crate::exit::Failure;
@@ -38,7 +38,7 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     say_what_is_not_used(&loaded);
     let grace = settings.gateway.grace;
     let recent = RecentSpans::default();
-    let process = Process::start_keeping(&loaded, "dev", grace, Some(&recent))?;
+    let process = process::start_keeping(&loaded, "dev", grace, Some(&recent))?;
     let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
     let broker = EmbeddedBroker::start_with(settings.kafka.clone(), &settings.topic_plan())
         .context("cannot start the embedded broker")?;

@@ -10,7 +10,7 @@ use tidegate_runtime::Metrics;
 use tidegate_runtime::config::Loaded;
 use tidegate_store::Store;
 
-use super::process::{self, Process};
+use super::process;
 use crate::cli::RoleArgs;
 use crate::exit::Failure;
 use crate::settings::Settings;
@@ -23,7 +23,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let loaded = settings::load(&args.with_listen("gateway.listen"))?;
     let settings = &loaded.value;
-    let process = Process::start(&loaded, "gateway", settings.gateway.grace)?;
+    let process = process::start(&loaded, "gateway", settings.gateway.grace)?;
     let store =
         tidegate_store::open(&settings.store).map_err(|error| settings::refused(&loaded, error))?;
     let gateway = Gateway::build(config(

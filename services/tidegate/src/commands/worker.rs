@@ -7,13 +7,12 @@ use tidegate_contract::HandlerSpec;
 use tidegate_kafka::Cluster;
 use tidegate_runtime::Metrics;
 use tidegate_runtime::config::Loaded;
-use tidegate_worker::{Handlers, Worker, WorkerConfig, WorkerError};
+use tidegate_worker::app::{self, AppError, AppSettings};
+use tidegate_worker::{Handlers, WorkerConfig, WorkerError};
 
-use super::process::{self, Process};
 use crate::cli::RoleArgs;
 use crate::exit::Failure;
-use crate::settings::Settings;
-use crate::{output, settings};
+use crate::settings::{self, Settings};
 
 /// The name under which `types` ask for it.
 const REPORT: &str = "process-report";
@@ -21,20 +20,27 @@ const REPORT: &str = "process-report";
 /// Runs a worker until it is told to stop.
 pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let loaded = settings::load(&args.with_listen("worker.listen"))?;
-    let settings = &loaded.value;
-    let process = Process::start(&loaded, "worker", settings.worker.grace)?;
-    let cluster = Cluster::new(settings.kafka.clone());
-    let metrics = process::metrics(&settings.types);
-    let config = config(settings, cluster, metrics, &process.instance).await?;
-    let worker = Worker::build(config).await;
-    let worker = worker.map_err(|error| refused(&loaded, error))?;
-    match worker.ops_addr() {
-        Some(addr) => output::line(format!("worker listening on http://{addr}")),
-        None => output::line("worker started"),
+    let handlers = handlers(&loaded.value).await?;
+    let ended = app::serve(&loaded.map(part), handlers).await;
+    ended.map_err(failure)
+}
+
+/// What a worker reads of the settings.
+fn part(settings: Settings) -> AppSettings {
+    AppSettings {
+        kafka: settings.kafka,
+        registry: settings.registry,
+        worker: settings.worker,
+        telemetry: settings.telemetry,
+        types: settings.types,
     }
-    let ended = worker.run(process.shutdown.clone()).await;
-    process.end().await;
-    ended.map_err(Failure::failed)
+}
+
+fn failure(error: AppError) -> Failure {
+    match error {
+        AppError::Usage(_) => Failure::usage(error),
+        AppError::Failed(_) => Failure::failed(error),
+    }
 }
 
 /// What a worker is made of, on the cluster that it is given.
@@ -57,12 +63,7 @@ pub async fn config(
 
 /// Why there is no worker: an address that is taken is code 1, a setting that cannot be used code 2.
 pub fn refused(loaded: &Loaded<Settings>, error: WorkerError) -> Failure {
-    match error {
-        WorkerError::Listen { .. } => {
-            Failure::failed(format!("{error}: give another address with `--listen`"))
-        }
-        other => settings::refused(loaded, other),
-    }
+    failure(AppError::of(loaded, error))
 }
 
 /// The handlers in Rust that this binary has, as far as the configuration has a use for them.
@@ -96,4 +97,29 @@ fn data_dir() -> PathBuf {
         .filter(|path| path.is_absolute())
         .unwrap_or_else(std::env::temp_dir)
         .join("tidegate")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::SettingsArgs;
+
+    #[test]
+    fn a_worker_of_ones_own_reads_the_same_file_to_the_same_settings() {
+        for file in ["default.toml", "../../examples/tidegate.toml"] {
+            let args = SettingsArgs {
+                config: Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)),
+                set: Vec::new(),
+            };
+            let ours = part(settings::load(&args).unwrap().value);
+            let theirs = app::load(&args.options()).unwrap().value;
+            assert_eq!(format!("{theirs:?}"), format!("{ours:?}"));
+        }
+        let ours = settings::load(&SettingsArgs::default()).unwrap();
+        let theirs = app::load(&SettingsArgs::default().options()).unwrap();
+        assert_eq!(
+            format!("{:?}", theirs.value),
+            format!("{:?}", part(ours.value))
+        );
+    }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_contract::{HandlerSpec, JobType, JobTypes, Pool};
+use tidegate_contract::{HandlerSpec, JobId, JobMessage, JobType, JobTypes, Pool};
 
 use crate::handler::{Handler, Handlers};
 
@@ -32,7 +32,12 @@ pub(crate) struct Repertoire {
     elsewhere: BTreeMap<JobType, Pool>,
     /// Custom types whose handler is not registered in this process.
     missing: Vec<(JobType, String)>,
+    /// Knows single jobs, whatever their type: the test kit's.
+    by_job: Option<ByJob>,
 }
+
+/// How one job is run, by its id.
+pub(crate) type ByJob = Box<dyn Fn(JobId) -> Option<Runnable> + Send + Sync>;
 
 /// A handler cannot be made from its settings.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,7 @@ impl Repertoire {
             runnable: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             missing: Vec::new(),
+            by_job: None,
         };
         for (job_type, spec) in types {
             if !pools.contains(&spec.pool) {
@@ -94,8 +100,21 @@ impl Repertoire {
         Ok(built)
     }
 
+    /// How a job is run here, if it is.
+    pub(crate) fn find(&self, job: &JobMessage) -> Option<Runnable> {
+        match &self.by_job {
+            Some(by_job) => by_job(job.job_id),
+            None => self.get(&job.job_type).cloned(),
+        }
+    }
+
+    /// Runs single jobs instead of types.
+    pub(crate) fn serve_jobs(&mut self, by_job: ByJob) {
+        self.by_job = Some(by_job);
+    }
+
     /// How a type is run here, if it is.
-    pub(crate) fn get(&self, job_type: &JobType) -> Option<&Runnable> {
+    fn get(&self, job_type: &JobType) -> Option<&Runnable> {
         self.runnable.get(job_type)
     }
 
