@@ -21,6 +21,9 @@ use crate::topics::{CreateOutcome, TopicInfo, TopicPlan, check_topics};
 /// Events of the client that asks, served before a question: more than can come in between.
 const EVENTS: usize = 32;
 
+/// How the ids of embedded clusters begin, whichever process they are in.
+const EMBEDDED_ID: &str = "mockCluster";
+
 /// What a cluster says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterInfo {
@@ -223,12 +226,15 @@ impl Cluster {
     pub async fn describe(&self, topics: &[String]) -> Result<Vec<TopicInfo>, KafkaError> {
         let limit = admin::LIMIT;
         let names = topics.to_vec();
-        let infos = self
+        let (infos, embedded) = self
             .ask(limit, move |client| {
-                admin::partitions(client, &names, limit)
+                let infos = admin::partitions(client, &names, limit)?;
+                let id = client.client().fetch_cluster_id(limit);
+                Ok((infos, id.is_some_and(|id| id.starts_with(EMBEDDED_ID))))
             })
             .await?;
-        if self.inner.embedded.is_some() {
+        // It does not answer such questions, also not to other processes.
+        if embedded || self.is_embedded() {
             return Ok(infos);
         }
         admin::settings(&self.admin_config(), infos).await
