@@ -21,7 +21,8 @@ fn judge(answers: &[Answer], gone: Duration, back: Duration, again: Duration) {
         let away = answer.at > gone + NOTICE && answer.at < back;
         match (answer.waits, answer.status, away) {
             (true, Some(200), _) => during.0 += usize::from(away),
-            (false, Some(503), _) if answer.at > gone && answer.at < again => {
+            // Sent before, it may still have met the cut.
+            (false, Some(503), _) if answer.at + answer.took > gone && answer.at < again => {
                 assert!(answer.retry_after && answer.took < secs(8), "{answer:?}");
                 during.1 += usize::from(away);
             }

@@ -18,6 +18,9 @@ use crate::producer::{Limits, Producer};
 use crate::settings::KafkaSettings;
 use crate::topics::{CreateOutcome, TopicInfo, TopicPlan, check_topics};
 
+/// Bytes that a consumer which is assigned by hand fetches ahead; one answer of a broker may hold as much again.
+const AHEAD: usize = 4 << 20;
+
 /// Events of the client that asks, served before a question: more than can come in between.
 const EVENTS: usize = 32;
 
@@ -162,7 +165,7 @@ impl Cluster {
         topic: &str,
         client_id: &str,
     ) -> Result<AssignedConsumer, KafkaError> {
-        let mut config = self.consumer(client_id, 16 << 20);
+        let mut config = self.consumer(client_id, AHEAD);
         // Needed to be a consumer at all; nobody joins it and nothing is committed to it.
         config
             .set(
@@ -179,7 +182,7 @@ impl Cluster {
         topic: &str,
         client_id: &str,
     ) -> Result<AssignedConsumer, KafkaError> {
-        let mut config = self.consumer(client_id, 16 << 20);
+        let mut config = self.consumer(client_id, AHEAD);
         config
             .set(
                 "group.id",

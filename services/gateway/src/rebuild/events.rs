@@ -11,7 +11,7 @@ use tidegate_store::{Applied, Batch, Position, Projected, Store, StoreError};
 
 use super::{Figures, Left, PATIENCE, Part, Progress, RETRY, Rebuild, RebuildError, patiently};
 use crate::replies::judge::{Problem, judge};
-use crate::replies::projector::BATCH;
+use crate::replies::projector::{BATCH, BATCH_BYTES};
 use crate::replies::queue::{Entry, Epoch, Queues, Taken, first_batch};
 
 /// What is read before it is written: enough for full batches of many partitions, and no more bytes than a gateway
@@ -155,7 +155,7 @@ impl Events {
         let mut writing = FuturesUnordered::new();
         loop {
             while writing.len() < WRITERS
-                && let Some(mut taken) = self.queues.take(BATCH)
+                && let Some(mut taken) = self.queues.take(BATCH, BATCH_BYTES)
             {
                 let batch = taken.batch(&self.cluster_id);
                 let (store, events) = (self.store.clone(), batch.events.len() as u64);

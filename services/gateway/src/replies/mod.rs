@@ -45,6 +45,10 @@ use crate::waits::Waits;
 /// Transactions under way at once. One a partition, so more than a few only help with a distant store.
 const PROJECTORS: usize = 4;
 
+/// Bytes of replies that are fetched ahead. What lies in Kafka after the store was away is read no faster than it is
+/// written, so more would only be held.
+const AHEAD: usize = 4 << 20;
+
 /// How long an answer of the store about the projection's lag is good for.
 const HORIZON_AGE: Duration = Duration::from_millis(500);
 
@@ -136,6 +140,7 @@ impl Replies {
         let topics = cluster.topics().clone();
         let group = Arc::new(cluster.group_consumer(GroupOptions {
             partition_eof: true,
+            queued_bytes: AHEAD,
             ..GroupOptions::new(
                 topics.replies(),
                 topics.gateway_group(),

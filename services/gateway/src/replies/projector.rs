@@ -19,6 +19,9 @@ use super::reader::Notice;
 /// Records a transaction: enough to make its cost small a record, few enough to end within a second.
 pub(crate) const BATCH: usize = 512;
 
+/// Bytes of records a transaction. Each connection of the store keeps buffers for the largest that it has sent.
+pub(crate) const BATCH_BYTES: usize = 256 << 10;
+
 /// The pause before a refused or failed batch is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -37,7 +40,7 @@ impl Projector {
     /// Takes and writes batches until stopped. Several may run at once: a partition is only ever in one hand.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            match self.queues.take(BATCH) {
+            match self.queues.take(BATCH, BATCH_BYTES) {
                 Some(taken) => tokio::select! {
                     () = self.write(taken) => {}
                     // Cut off in mid-transaction, a batch is rolled back; its offsets are read again later.

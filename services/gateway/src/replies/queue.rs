@@ -224,8 +224,9 @@ impl Queues {
         self.lock().queues.values().map(|queue| queue.bytes).sum()
     }
 
-    /// The next batch of at most `max_events` records of one partition that nobody else writes right now.
-    pub fn take(&self, max_events: usize) -> Option<Taken> {
+    /// The next batch of one partition that nobody else writes right now: at most so many records, and no more of them
+    /// than begin within so many bytes.
+    pub fn take(&self, max_events: usize, max_bytes: usize) -> Option<Taken> {
         let mut inner = self.lock();
         let cursor = inner.cursor;
         let ready = |(_, queue): &(&i32, &mut Queue)| !queue.busy && !queue.entries.is_empty();
@@ -235,7 +236,14 @@ impl Queues {
             .filter(ready)
             .partition(|(partition, _)| **partition <= cursor);
         let (partition, queue) = after.into_iter().chain(before).next()?;
-        let count = queue.entries.len().min(max_events);
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let begins = bytes;
+            bytes += entry.bytes;
+            begins < max_bytes
+        };
+        let count = queue.entries.iter().take(max_events);
+        let count = count.take_while(fits).count();
         let entries = queue.entries.drain(..count).collect();
         queue.busy = true;
         let taken = Taken {
@@ -289,20 +297,40 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_bounded_in_bytes_and_never_empty() {
+        let queues = Queues::new(1000);
+        let epoch = queues.open(0, 0);
+        for offset in 0..5 {
+            queues.push(0, epoch, entry(offset));
+        }
+        for expected in [2, 2, 1] {
+            let taken = queues.take(10, 11).unwrap();
+            assert_eq!(taken.entries.len(), expected);
+            queues.applied(&taken);
+        }
+        assert!(queues.take(10, 11).is_none());
+        queues.push(0, epoch, entry(5));
+        assert_eq!(queues.take(10, 1).unwrap().entries.len(), 1);
+    }
+
+    #[test]
     fn batches_follow_on_from_each_other() {
         let queues = Queues::new(1000);
         let epoch = queues.open(5, 100);
         for offset in 100..107 {
             assert_eq!(queues.push(5, epoch, entry(offset)), Pressure::Fine);
         }
-        let first = queues.take(4).unwrap();
+        let first = queues.take(4, 1000).unwrap();
         assert_eq!(
             (first.expected, first.next(), first.entries.len()),
             (100, 104, 4)
         );
-        assert!(queues.take(4).is_none(), "one batch a partition at a time");
+        assert!(
+            queues.take(4, 1000).is_none(),
+            "one batch a partition at a time"
+        );
         queues.applied(&first);
-        let second = queues.take(4).unwrap();
+        let second = queues.take(4, 1000).unwrap();
         assert_eq!((second.expected, second.next()), (104, 107));
         assert!(!queues.is_drained(5));
         queues.applied(&second);
@@ -325,7 +353,7 @@ mod tests {
                 Pressure::Full
             ]
         );
-        let taken = queues.take(3).unwrap();
+        let taken = queues.take(3, 1000).unwrap();
         assert!(!queues.has_room(0));
         queues.applied(&taken);
         assert!(queues.has_room(0));
@@ -336,16 +364,16 @@ mod tests {
         let queues = Queues::new(1000);
         let old = queues.open(1, 0);
         queues.push(1, old, entry(0));
-        let taken = queues.take(10).unwrap();
+        let taken = queues.take(10, 1000).unwrap();
         let new = queues.open(1, 50);
         assert!(!queues.is_current(1, old) && queues.is_current(1, new));
         queues.push(1, old, entry(1));
         queues.applied(&taken);
         assert!(queues.is_drained(1));
         queues.push(1, new, entry(50));
-        assert_eq!(queues.take(10).unwrap().expected, 50);
+        assert_eq!(queues.take(10, 1000).unwrap().expected, 50);
         queues.close(1);
-        assert!(queues.take(10).is_none() && !queues.is_current(1, new));
+        assert!(queues.take(10, 1000).is_none() && !queues.is_current(1, new));
     }
 
     #[test]
@@ -359,7 +387,7 @@ mod tests {
         }
         let mut order = Vec::new();
         for _ in 0..6 {
-            let taken = queues.take(2).unwrap();
+            let taken = queues.take(2, 1000).unwrap();
             order.push(taken.partition);
             queues.applied(&taken);
         }
