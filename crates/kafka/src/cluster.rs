@@ -399,7 +399,9 @@ impl Cluster {
                 "queued.max.messages.kbytes",
                 (queued_bytes >> 10).max(1).to_string(),
             )
-            .set("fetch.message.max.bytes", (1 << 20).to_string())
+            // Of one partition, as compressed as it lies there: what it expands to is held, whatever the other limits say.
+            // A larger record comes all the same, alone.
+            .set("fetch.message.max.bytes", (256 << 10).to_string())
             // One answer of a broker, over all partitions: else 50 MB come at once after an outage.
             .set(
                 "fetch.max.bytes",
