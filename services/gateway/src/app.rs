@@ -11,7 +11,7 @@ use tidegate_contract::JobTypes;
 use tidegate_kafka::{Cluster, Codec, Producer, RegistrySettings};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
-use tidegate_runtime::readiness::{Condition, Readiness};
+use tidegate_runtime::readiness::Readiness;
 use tidegate_runtime::{RecentSpans, Shutdown, Stage};
 use tidegate_store::{Inserter, Store};
 use tokio::sync::{Mutex, Semaphore};
@@ -217,13 +217,16 @@ impl Gateway {
         };
         let result = match ended {
             None => {
+                intake.fail("shutting down");
+                if state.settings.leave_after.is_zero() {
+                    state.stop.intake.cancel();
+                }
                 let _ = bringing.await;
                 let parts = Parts {
                     state,
                     handle,
                     replies,
                     producer: self.producer,
-                    intake,
                 };
                 let refusing = TaskTracker::new();
                 let refuse = last_call::serve(late, background.clone());
@@ -256,12 +259,11 @@ struct Parts {
     handle: ServerHandle,
     replies: Arc<OnceLock<Replies>>,
     producer: Producer,
-    intake: Condition,
 }
 
 impl Parts {
-    /// Says that it is not ready, takes no new jobs after `leave_after`, lets waits end or turns them into `202`, and
-    /// stops the HTTP server; each step with a share of the time that is left. `refuse` is started when the server takes no connections any more.
+    /// Takes no new jobs after `leave_after`, lets waits end or turns them into `202`, and stops the HTTP server; each
+    /// step with a share of the time that is left. `refuse` is started when the server takes no connections any more.
     async fn drain(
         &self,
         shutdown: &Shutdown,
@@ -270,7 +272,6 @@ impl Parts {
     ) {
         let state = &self.state;
         tracing::info!(waits = state.waits.len(), "gateway stops");
-        self.intake.fail("shutting down");
         let steps = async {
             // Whoever sends by readiness goes elsewhere before anything is refused here.
             tokio::time::sleep(state.settings.leave_after).await;
