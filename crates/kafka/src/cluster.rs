@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use tidegate_contract::Topics;
+use tidegate_contract::{JobTypes, Topics};
 
 use crate::admin;
 use crate::consumer::{AssignedConsumer, GroupConsumer, GroupOptions};
@@ -16,7 +16,7 @@ use crate::embedded::memory::MemoryGuard;
 use crate::error::{KafkaError, TopicsError};
 use crate::producer::{Limits, Producer};
 use crate::settings::KafkaSettings;
-use crate::topics::{CreateOutcome, TopicInfo, TopicPlan, check_topics};
+use crate::topics::{CreateOutcome, TopicInfo, TopicPlan, check_topics, more_topics};
 
 /// Bytes that a consumer which is assigned by hand fetches ahead; one answer of a broker may hold as much again.
 const AHEAD: usize = 4 << 20;
@@ -257,6 +257,15 @@ impl Cluster {
     /// Takes topics away, with all that is in them. Not on the embedded broker.
     pub async fn delete_topics(&self, topics: &[String]) -> Result<(), KafkaError> {
         admin::delete(&self.admin_config(), topics).await
+    }
+
+    /// Whether the topics serve job types that take the place of others: those of new pools must be there, and
+    /// longer deadlines be kept. Asks nobody if the new types need no more than the old.
+    pub async fn check_new_types(&self, old: &JobTypes, new: &JobTypes) -> Result<(), TopicsError> {
+        match more_topics(self.settings(), old, new) {
+            Some(plan) => self.check_topics(&plan).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Makes the topics that are missing. What is there stays as it is.

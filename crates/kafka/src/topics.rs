@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_contract::{Pool, Tier, Topics};
+use tidegate_contract::{JobTypes, Pool, Tier, Topics};
 
 use crate::settings::{Durability, KafkaSettings};
 
@@ -104,6 +104,26 @@ pub fn topic_plan(
         MAX_DEAD_LETTER,
     ));
     plan
+}
+
+/// The topics that types need which take the place of others, if that is more than those needed.
+pub(crate) fn more_topics(
+    settings: &KafkaSettings,
+    old: &JobTypes,
+    new: &JobTypes,
+) -> Option<Vec<TopicPlan>> {
+    let pools = |types: &JobTypes| -> Vec<Pool> {
+        let pools = types.values().map(|spec| spec.pool.clone());
+        pools.collect()
+    };
+    // Topics are planned for a week at least, whatever the types say.
+    let longest = |types: &JobTypes| {
+        let longest = types.values().map(|spec| spec.deadline).max();
+        longest.unwrap_or_default().max(7 * DAY)
+    };
+    let (before, after) = (pools(old), pools(new));
+    let more = after.iter().any(|pool| !before.contains(pool)) || longest(new) > longest(old);
+    more.then(|| topic_plan(settings, &after, longest(new)))
 }
 
 /// Compares what is there with the plan. The first problem, as one sentence.
@@ -299,6 +319,33 @@ mod tests {
                 .map_or(String::new(), |problem| problem.to_string());
             assert_eq!(problem, sentence);
         }
+    }
+
+    #[test]
+    fn other_types_need_a_look_at_the_topics_only_where_they_need_more() {
+        use tidegate_contract::{HandlerSpec, JobTypeSpec};
+        let settings = KafkaSettings::default();
+        let types = |pool: &str, deadline| {
+            let spec = JobTypeSpec {
+                pool: pool.parse().unwrap(),
+                deadline,
+                ..JobTypeSpec::new(HandlerSpec::Echo)
+            };
+            JobTypes::from([("echo".parse().unwrap(), spec)])
+        };
+        let old = types("default", DAY);
+        for (pool, days, more) in [
+            ("default", 1, false),
+            ("default", 7, false),
+            ("default", 8, true),
+            ("gpu", 1, true),
+        ] {
+            let plan = more_topics(&settings, &old, &types(pool, days * DAY));
+            assert_eq!(plan.is_some(), more, "{pool} {days}");
+        }
+        let plan = more_topics(&settings, &old, &types("gpu", 8 * DAY)).unwrap();
+        assert_eq!(plan[0].name, "tidegate.jobs.gpu.high");
+        assert_eq!(plan[0].retention, 15 * DAY);
     }
 
     #[test]

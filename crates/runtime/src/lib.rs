@@ -5,7 +5,8 @@
 //! under the name that [`instance`] makes. Each dependency of a role is a [`readiness::Condition`] that
 //! [`backoff::retry_forever`] brings up, and that says why it is not up yet. Work is counted in [`metrics`], the one
 //! place with metric names. [`ops`] serves `/healthz`, `/readyz` and `/metrics` from the two. [`shutdown`] ends it all
-//! in one order: stop intake, drain, flush the producer, commit, leave the group, flush traces.
+//! in one order: stop intake, drain, flush the producer, commit, leave the group, flush traces. [`types`] follows the file
+//! of job types while the process lives.
 //!
 //! Nothing here is global but what tracing and OpenTelemetry themselves keep per process.
 
@@ -19,6 +20,7 @@ pub mod process;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
+pub mod types;
 
 pub use backoff::{Backoff, retry_forever};
 pub use config::{ConfigError, ConfigOptions, Loaded};
@@ -28,3 +30,4 @@ pub use process::{Process, ProcessError};
 pub use readiness::{Condition, Readiness};
 pub use shutdown::{Shutdown, Stage};
 pub use telemetry::{RecentSpans, Telemetry, TelemetrySettings};
+pub use types::{LiveTypes, TakesTypes};

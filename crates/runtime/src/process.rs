@@ -1,9 +1,15 @@
 //! What every role is as a process: a name, signals, logs and spans, and an end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_contract::JobTypes;
+
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, RecentSpans, Telemetry, TelemetryError, TelemetrySettings};
+use crate::types::{Follower, TakesTypes, TypesFile, announce};
 
 /// Longest that the last spans may hold up the end.
 const LAST_SPANS: Duration = Duration::from_secs(3);
@@ -63,6 +69,29 @@ impl Process {
             shutdown,
             telemetry,
         })
+    }
+
+    /// Says which job types are in force and, if they have a file, follows it until the process is told to stop.
+    pub fn follow_types(
+        &self,
+        types: &JobTypes,
+        file: Option<TypesFile>,
+        roles: Vec<Arc<dyn TakesTypes>>,
+        readiness: Vec<Readiness>,
+        metrics: &Metrics,
+    ) {
+        let path = file.as_ref().map(|file| file.path.display().to_string());
+        announce(types, path.as_deref(), &readiness, metrics);
+        if let Some(file) = file {
+            let follower = Follower {
+                file,
+                types: types.clone(),
+                roles,
+                readiness,
+                metrics: metrics.clone(),
+            };
+            tokio::spawn(follower.run(self.shutdown.token()));
+        }
     }
 
     /// Sends what spans are left: the last thing that a process does.

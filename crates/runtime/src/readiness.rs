@@ -16,6 +16,7 @@ pub struct Readiness {
 #[derive(Debug)]
 struct Shared {
     entries: Mutex<Vec<ConditionReport>>,
+    types: Mutex<Option<TypesReport>>,
     /// Follows `ready`, for those who wait.
     ready: watch::Sender<bool>,
 }
@@ -36,6 +37,24 @@ pub struct Report {
     pub conditions: Vec<ConditionReport>,
     /// What is ok but worth saying, such as a durability below the usual.
     pub notes: Vec<String>,
+    /// The job types in force, once they were announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<TypesReport>,
+}
+
+/// Which job types a process works by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TypesReport {
+    /// The same in every process with the same types.
+    pub digest: String,
+    pub count: usize,
+    /// The file that some or all of them come from, and that is followed.
+    pub file: Option<String>,
+    /// RFC 3339.
+    pub loaded_at: String,
+    /// Why what is in the file now is not in force.
+    pub error: Option<String>,
 }
 
 /// One condition in a [`Report`].
@@ -64,6 +83,7 @@ impl Readiness {
         Self {
             shared: Arc::new(Shared {
                 entries: Mutex::new(Vec::new()),
+                types: Mutex::new(None),
                 ready: watch::Sender::new(true),
             }),
         }
@@ -96,13 +116,33 @@ impl Readiness {
     /// Everything, for `/readyz`.
     pub fn report(&self) -> Report {
         let conditions = self.shared.lock().clone();
+        let types = self.shared.types().clone();
+        let error = types.as_ref().and_then(|types| {
+            let (error, loaded) = (types.error.as_ref()?, &types.loaded_at);
+            Some(format!("the job types of {loaded} stay in force: {error}"))
+        });
         Report {
             ready: conditions.iter().all(|entry| entry.ok),
             notes: conditions
                 .iter()
                 .filter_map(|entry| entry.note.clone())
+                .chain(error)
                 .collect(),
             conditions,
+            types,
+        }
+    }
+
+    /// These job types are in force now.
+    pub fn types(&self, report: TypesReport) {
+        *self.shared.types() = Some(report);
+    }
+
+    /// Why the types in the file are not those in force, or that nothing is wrong with it any more. It is a note:
+    /// a process goes on with the types that it has.
+    pub fn types_error(&self, problem: Option<&str>) {
+        if let Some(types) = self.shared.types().as_mut() {
+            types.error = problem.map(str::to_owned);
         }
     }
 
@@ -123,6 +163,10 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Vec<ConditionReport>> {
         // Entries are plain values that are always whole, so a panic elsewhere has not spoilt them.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn types(&self) -> MutexGuard<'_, Option<TypesReport>> {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&self, entries: &[ConditionReport]) {

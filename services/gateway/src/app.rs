@@ -12,7 +12,7 @@ use tidegate_kafka::{Cluster, Codec, Producer, RegistrySettings};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
 use tidegate_runtime::readiness::Readiness;
-use tidegate_runtime::{RecentSpans, Shutdown, Stage};
+use tidegate_runtime::{LiveTypes, RecentSpans, Shutdown, Stage, TakesTypes};
 use tidegate_store::{Inserter, Store};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::routes::Routes;
 use crate::server;
 use crate::settings::{AuthSettings, GatewayError, GatewaySettings, RouteSettings};
 use crate::state::{AppState, Stop, Tasks};
+use crate::types::GatewayTypes;
 use crate::waits::Waits;
 
 /// After a stop was asked for, the listener stays open for at least this long, so that who comes just then is told
@@ -61,7 +62,8 @@ pub struct Gateway {
     settings: GatewaySettings,
     auth: Auth,
     routes: Arc<Routes>,
-    types: Arc<JobTypes>,
+    types: LiveTypes,
+    docs: Data<Docs>,
     cluster: Cluster,
     producer: Producer,
     codec: Codec,
@@ -80,8 +82,9 @@ impl Gateway {
     pub async fn build(config: GatewayConfig) -> Result<Self, GatewayError> {
         let settings = config.settings;
         settings.check()?;
-        let types = Arc::new(config.types);
+        let types = config.types;
         let routes = Arc::new(Routes::new(&config.routes, &types)?);
+        let openapi = openapi(&routes, &types, settings.public_url.as_deref());
         let auth = Auth::new(&config.auth)?;
         let producer = config.cluster.producer(&config.instance)?;
         let readiness = Readiness::new();
@@ -99,7 +102,8 @@ impl Gateway {
             addr,
             auth,
             routes,
-            types,
+            types: LiveTypes::new(types),
+            docs: Data::new(Docs::new(&openapi)),
             producer,
             codec: Codec::new(&config.registry),
             cluster: config.cluster,
@@ -125,6 +129,17 @@ impl Gateway {
     /// The conditions of this gateway, which follow it while it runs.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// What gives this gateway other job types while it runs. A request that came in before keeps the types of then.
+    pub fn types(&self) -> Arc<dyn TakesTypes> {
+        Arc::new(GatewayTypes {
+            cluster: self.cluster.clone(),
+            types: self.types.clone(),
+            routes: self.routes.clone(),
+            docs: self.docs.clone(),
+            public_url: self.settings.public_url.clone(),
+        })
     }
 
     /// Serves until `shutdown` is triggered, then stops in order: no new jobs, waits end or become `202`, the HTTP
@@ -163,12 +178,7 @@ impl Gateway {
             replies: replies.clone(),
             members: Mutex::default(),
         };
-        let openapi = openapi(
-            &self.routes,
-            &self.types,
-            self.settings.public_url.as_deref(),
-        );
-        let docs = Data::new(Docs::new(&openapi));
+        let docs = self.docs;
         let ops = OpsState {
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),

@@ -7,14 +7,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidegate_contract::{JobTypes, Pool};
+use tidegate_contract::Pool;
 use tidegate_kafka::{
     Cluster, ClusterInfo, Codec, Durability, Producer, TopicInfo, TopicPlan, TopicsError,
     topic_plan,
 };
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::readiness::{Condition, Readiness};
-use tidegate_runtime::retry_forever;
+use tidegate_runtime::{LiveTypes, retry_forever};
 use tidegate_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ pub struct Bringup {
     pub store: Arc<dyn Store>,
     pub health: StoreHealth,
     pub waits: Waits,
-    pub types: Arc<JobTypes>,
+    pub types: LiveTypes,
     pub queue_bytes: usize,
     pub instance: String,
     pub metrics: Metrics,
@@ -174,8 +174,9 @@ impl Bringup {
     }
 
     fn plan(&self) -> Vec<TopicPlan> {
-        let pools: Vec<Pool> = self.types.values().map(|spec| spec.pool.clone()).collect();
-        let longest = self.types.values().map(|spec| spec.deadline).max();
+        let types = self.types.now();
+        let pools: Vec<Pool> = types.values().map(|spec| spec.pool.clone()).collect();
+        let longest = types.values().map(|spec| spec.deadline).max();
         let longest = longest.unwrap_or_default().max(LEAST_DEADLINE);
         topic_plan(self.cluster.settings(), &pools, longest)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actix_web::http::header;
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse};
+use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_contract::{JobType, JobTypes};
@@ -199,21 +200,30 @@ fn http_method(method: &str) -> HttpMethod {
 
 /// Document and page, ready to serve.
 pub struct Docs {
-    json: web::Bytes,
+    json: ArcSwap<web::Bytes>,
     config: Arc<Config<'static>>,
 }
 
 impl Docs {
     /// Writes the document once.
     pub fn new(doc: &OpenApi) -> Self {
-        let json = serde_json::to_vec(doc).unwrap_or_else(|_| b"{}".to_vec());
         // Relative, so that the page also works below a path of a proxy.
         let config = Config::from("../openapi.json").validator_url("none");
         Self {
-            json: json.into(),
+            json: ArcSwap::from_pointee(written(doc)),
             config: Arc::new(config),
         }
     }
+
+    /// Another document from now on.
+    pub fn replace(&self, doc: &OpenApi) {
+        self.json.store(Arc::new(written(doc)));
+    }
+}
+
+fn written(doc: &OpenApi) -> web::Bytes {
+    let json = serde_json::to_vec(doc).unwrap_or_else(|_| b"{}".to_vec());
+    json.into()
 }
 
 /// `GET /openapi.json`.
@@ -221,7 +231,7 @@ pub async fn document(docs: Data<Docs>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(docs.json.clone())
+        .body(web::Bytes::clone(&docs.json.load()))
 }
 
 /// `GET /docs`: the page's own files are named relative to `/docs/`.

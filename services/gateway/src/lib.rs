@@ -33,6 +33,7 @@ mod settings;
 mod state;
 mod status;
 mod submit;
+mod types;
 pub mod waits;
 
 pub use app::{Gateway, GatewayConfig};

@@ -106,6 +106,17 @@ impl Routes {
         &self.resources
     }
 
+    /// The types that routes submit, each with its route.
+    pub fn types(&self) -> impl Iterator<Item = (&str, &JobType)> {
+        self.resources.iter().flat_map(|resource| {
+            let targets = resource.methods.values();
+            targets.filter_map(|target| match target {
+                Target::Submit(job_type) => Some((resource.pattern.as_str(), job_type)),
+                Target::Status => None,
+            })
+        })
+    }
+
     /// Where the status of a job is that came in on a configured route: the first configured status route.
     pub fn status_path(&self, id: JobId) -> Option<String> {
         let status = |r: &&Resource| r.methods.values().any(|t| *t == Target::Status);

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tidegate_contract::{JobId, JobTypes, Topics};
+use tidegate_contract::{JobId, Topics};
+use tidegate_runtime::LiveTypes;
 use tidegate_runtime::metrics::Metrics;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -21,7 +22,7 @@ use crate::waits::Waits;
 pub struct AppState {
     pub engine: Arc<dyn Engine>,
     pub waits: Waits,
-    pub types: Arc<JobTypes>,
+    pub types: LiveTypes,
     pub routes: Arc<Routes>,
     pub settings: GatewaySettings,
     pub auth: Auth,

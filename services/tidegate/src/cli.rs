@@ -2,6 +2,8 @@
 
 mod operators;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 pub use tidegate_runtime::args::{RoleArgs, SettingsArgs};
 
@@ -33,6 +35,9 @@ pub enum Command {
     Schemas(SchemasCommand),
     /// Show the settings as resolved, secrets redacted, each with where it came from
     Config(ConfigArgs),
+    /// Check the job types
+    #[command(subcommand)]
+    Types(TypesCommand),
     /// Submit a job to a gateway and print the answer
     #[command(after_help = SUBMIT_CODES)]
     Submit(SubmitArgs),
@@ -90,6 +95,22 @@ pub enum SchemasCommand {
     Register(SettingsArgs),
     /// Check the compiled-in schemas against the registered ones; exit code 1 if one does not fit
     Check(SettingsArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TypesCommand {
+    /// Check the job types with the rest of the configuration, and print them and their digest; exit code 2 if
+    /// something is wrong with them
+    Check {
+        /// The file of job types, instead of the one that `types_file` names
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        settings: SettingsArgs,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

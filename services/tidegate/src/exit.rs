@@ -45,6 +45,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// An error with its causes in one line: what was tried, and why it failed.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {

@@ -8,7 +8,8 @@ use tidegate_contract::{JobTypes, Pool};
 use tidegate_gateway::{AuthSettings, GatewaySettings, RouteSettings};
 use tidegate_kafka::{KafkaSettings, RegistrySettings, TopicPlan, topic_plan};
 use tidegate_runtime::TelemetrySettings;
-use tidegate_runtime::config::{self, Loaded};
+use tidegate_runtime::config::{Layers, Loaded};
+use tidegate_runtime::types::{self, TypesFile};
 use tidegate_store::StoreSettings;
 use tidegate_worker::WorkerSettings;
 
@@ -29,6 +30,9 @@ const DEV_DEFAULTS: &str = concat!(
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// A file with further `types`, as it was written; found beside the file that names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types_file: Option<String>,
     pub kafka: KafkaSettings,
     pub registry: RegistrySettings,
     pub store: StoreSettings,
@@ -61,20 +65,43 @@ impl Settings {
 /// # Errors
 /// With code 2: each line names the source, the key and what is allowed.
 pub fn load(args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
-    let loaded = read(DEFAULTS, args)?;
-    validate::check(&loaded)?;
-    Ok(loaded)
+    load_followed(args).map(|(loaded, _)| loaded)
+}
+
+/// The same, and the file of job types to follow, if there is one.
+pub fn load_followed(
+    args: &SettingsArgs,
+) -> Result<(Loaded<Settings>, Option<TypesFile>), Failure> {
+    let layers = read(DEFAULTS, args)?;
+    split(layers, Vec::new())
 }
 
 /// The same for `dev`: sample types under the user's, sample routes beside the user's.
-pub fn load_dev(args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
-    let mut loaded = read(DEV_DEFAULTS, args)?;
-    let samples = read(DEV_DEFAULTS, &SettingsArgs::default())?.value.routes;
+pub fn load_dev(args: &SettingsArgs) -> Result<(Loaded<Settings>, Option<TypesFile>), Failure> {
+    let samples = read(DEV_DEFAULTS, &SettingsArgs::default())?;
+    let samples = samples.extract::<Settings>().map_err(Failure::usage)?;
+    split(read(DEV_DEFAULTS, args)?, samples.value.routes)
+}
+
+fn split(
+    layers: Layers,
+    samples: Vec<RouteSettings>,
+) -> Result<(Loaded<Settings>, Option<TypesFile>), Failure> {
+    let loaded = merge(&layers, &samples)?;
+    let file = TypesFile::of(layers, move |layers| {
+        let loaded = merge(layers, &samples).map_err(|failure| failure.to_string())?;
+        Ok(loaded.value.types)
+    });
+    Ok((loaded, file))
+}
+
+fn merge(layers: &Layers, samples: &[RouteSettings]) -> Result<Loaded<Settings>, Failure> {
+    let mut loaded = layers.extract::<Settings>().map_err(Failure::usage)?;
     // A list in a file replaces the list below it, so what is still missing is put back.
     let routes = &mut loaded.value.routes;
     for sample in samples {
-        if !routes.iter().any(|route| validate::clash(route, &sample)) {
-            routes.push(sample);
+        if !routes.iter().any(|route| validate::clash(route, sample)) {
+            routes.push(sample.clone());
         }
     }
     validate::check(&loaded)?;
@@ -87,8 +114,8 @@ pub fn refused(loaded: &Loaded<Settings>, error: impl fmt::Display) -> Failure {
     Failure::usage(loaded.explain(error))
 }
 
-fn read(defaults: &str, args: &SettingsArgs) -> Result<Loaded<Settings>, Failure> {
-    config::load(defaults, &args.options()).map_err(Failure::usage)
+fn read(defaults: &str, args: &SettingsArgs) -> Result<Layers, Failure> {
+    Layers::read(defaults, &args.options(), types::PART).map_err(Failure::usage)
 }
 
 #[cfg(test)]

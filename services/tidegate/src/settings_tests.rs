@@ -52,6 +52,7 @@ fn everything() -> Settings {
     };
     let name = "sales-report".parse().unwrap();
     settings.types.insert(name, JobTypeSpec::new(handler));
+    settings.types_file = Some(String::new());
     settings.gateway.public_url = Some(String::new());
     settings.telemetry.otlp_endpoint = Some(String::new());
     settings.telemetry.query_url = Some(String::new());
@@ -139,7 +140,7 @@ type = "shout"
         config: Some(file.path().to_owned()),
         set: Vec::new(),
     };
-    let settings = load_dev(&args).unwrap().value;
+    let settings = load_dev(&args).unwrap().0.value;
     let types: Vec<_> = settings.types.keys().map(|name| name.as_str()).collect();
     assert_eq!(types, ["echo", "process-report", "shout", "word-count"]);
     let echo = &settings.types[&"echo".parse().unwrap()];
@@ -151,7 +152,7 @@ type = "shout"
 
 #[test]
 fn the_plan_has_the_topics_of_every_pool() {
-    let mut settings = load_dev(&SettingsArgs::default()).unwrap().value;
+    let mut settings = load_dev(&SettingsArgs::default()).unwrap().0.value;
     let echo = settings.types.get_mut(&"echo".parse().unwrap()).unwrap();
     echo.pool = "gpu".parse().unwrap();
     let names: Vec<_> = settings.topic_plan().into_iter().map(|t| t.name).collect();

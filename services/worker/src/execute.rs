@@ -1,8 +1,10 @@
 //! From a slot to an acknowledged end: what is done with one record that has its turn.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tidegate_contract::{JobMessage, RecordHeaders, Topics, now_millis};
 use tidegate_kafka::trace;
 use tidegate_runtime::Metrics;
@@ -11,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{self, Conditions};
 use crate::events::{Subject, What};
-use crate::handlers::{Repertoire, Runnable};
+use crate::handlers::{ByJob, Repertoire, Runnable};
 use crate::lane::{Place, Ready};
 use crate::outbox::{Outbox, Parcel, Stopped, Traced};
 use crate::replies::Replies;
@@ -22,11 +24,18 @@ use crate::work::{Work, expired};
 /// What all executions share.
 pub(crate) struct Engine {
     pub settings: WorkerSettings,
-    pub repertoire: Repertoire,
+    /// Another one may take its place at any time: what is under way keeps what it took out of this one.
+    pub repertoire: ArcSwap<Repertoire>,
+    /// Knows single jobs, whatever their type and whatever types are in force: the test kit's.
+    pub by_job: Option<ByJob>,
     pub outbox: Outbox,
     pub replies: Replies,
     pub topics: Topics,
     pub metrics: Metrics,
+    /// Partitions of the jobs topics, by their names; set when they were looked at.
+    pub partitions: OnceLock<HashMap<String, i32>>,
+    /// Nothing new is begun: what waits to be handed on stays where it is.
+    pub stopping: CancellationToken,
     /// Cuts running attempts off.
     pub abort: CancellationToken,
 }
@@ -50,6 +59,14 @@ impl Engine {
         }
     }
 
+    /// How a job is run here at this moment, if it is.
+    pub(crate) fn find(&self, job: &JobMessage) -> Option<Runnable> {
+        match &self.by_job {
+            Some(by_job) => by_job(job.job_id),
+            None => self.repertoire.load().get(&job.job_type).cloned(),
+        }
+    }
+
     /// Runs a job. The slot is given back as soon as the outcome has room to wait in.
     pub(crate) async fn job(
         &self,
@@ -64,9 +81,10 @@ impl Engine {
         let what = if now_millis() >= job.deadline {
             What::Expired(expired(&job), None)
         } else {
-            let Some(runnable) = self.repertoire.find(&job) else {
-                // Only what is known here is put in line.
-                return Err(Stopped);
+            let Some(runnable) = self.find(&job) else {
+                // It was known when it was put in line: the types have changed since.
+                drop(slot);
+                return self.hand_on_from_line(place, &job, headers).await;
             };
             let what = self.attempt(&runnable, &job, &subject, &traced, is_repeat);
             what.await.ok_or(Stopped)?

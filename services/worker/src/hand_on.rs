@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidegate_contract::headers::HANDED_ON;
-use tidegate_contract::{JobMessage, now_millis};
+use tidegate_contract::{JobMessage, RecordHeaders, now_millis};
 use tidegate_kafka::{Outgoing, Record};
-use tokio_util::sync::CancellationToken;
 
 use crate::execute::Engine;
 use crate::lane::{Place, RECORD_COST};
@@ -25,6 +25,14 @@ struct Parked {
     bytes: usize,
 }
 
+impl Parked {
+    fn new(place: Place, payload: usize) -> Self {
+        let bytes = payload + RECORD_COST;
+        place.lane.park(bytes);
+        Self { place, bytes }
+    }
+}
+
 impl Drop for Parked {
     fn drop(&mut self) {
         self.place.lane.unpark(self.bytes);
@@ -39,34 +47,59 @@ impl Engine {
         place: Place,
         record: Record,
         job: JobMessage,
-        partitions: i32,
-        stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let bytes = record.payload.as_ref().map_or(0, |value| value.len()) + RECORD_COST;
-        place.lane.park(bytes);
-        let parked = Parked { place, bytes };
+        let payload = record.payload.unwrap_or_default();
+        let parked = Parked::new(place, payload.len());
         let engine = Arc::clone(self);
         async move {
-            let work = engine.wait_and_hand_on(&parked.place, record, job, partitions);
-            let done = tokio::select! {
-                done = work => done,
-                // Uncommitted, it is read again by whoever comes next.
-                () = stop.cancelled() => return,
-            };
-            if done.is_ok() {
+            let work = engine.park(&parked, &record.headers, &job, payload);
+            if work.await.is_ok() {
                 parked.place.complete();
             }
+        }
+    }
+
+    /// The same for a job that stood in line when its type was taken away.
+    pub(crate) async fn hand_on_from_line(
+        &self,
+        place: &Place,
+        job: &JobMessage,
+        headers: &RecordHeaders,
+    ) -> Result<(), Stopped> {
+        // What was read is not kept while a job is in line: it would take its memory twice.
+        let payload = match self.outbox.codec.encode_job(job) {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::error!(job_id = %job.job_id, %error, "a job cannot be written again");
+                return Err(Stopped);
+            }
+        };
+        let parked = Parked::new(place.clone(), payload.len());
+        self.park(&parked, headers, job, payload).await
+    }
+
+    async fn park(
+        &self,
+        parked: &Parked,
+        headers: &RecordHeaders,
+        job: &JobMessage,
+        payload: Bytes,
+    ) -> Result<(), Stopped> {
+        tokio::select! {
+            done = self.wait_and_hand_on(&parked.place, headers, job, payload) => done,
+            // Uncommitted, it is read again by whoever comes next.
+            () = self.stopping.cancelled() => Err(Stopped),
         }
     }
 
     async fn wait_and_hand_on(
         &self,
         place: &Place,
-        record: Record,
-        job: JobMessage,
-        partitions: i32,
+        headers: &RecordHeaders,
+        job: &JobMessage,
+        payload: Bytes,
     ) -> Result<(), Stopped> {
-        let times = record.headers.handed_on();
+        let times = headers.handed_on();
         let (first, most) = (self.settings.hand_on_after, self.settings.hand_on_at_most);
         let left = job.deadline.saturating_sub(now_millis());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
@@ -75,29 +108,33 @@ impl Engine {
             return Err(Stopped);
         }
         if now_millis() >= job.deadline {
-            return self.expire(place, &job, &record.headers).await;
+            return self.expire(place, job, headers).await;
         }
         let lane = &place.lane;
-        let other_pool = self
+        let elsewhere = self
             .repertoire
+            .load()
             .pool_elsewhere(&job.job_type)
-            .filter(|pool| **pool != lane.pool);
-        let (topic, partition) = match other_pool {
-            Some(pool) => (self.topics.jobs(pool, lane.tier), None),
-            None if partitions > 1 => {
-                let next = (record.partition + 1).rem_euclid(partitions);
+            .cloned();
+        let other_pool = elsewhere.filter(|pool| *pool != lane.pool);
+        let partitions = self.partitions.get();
+        let partitions = partitions.and_then(|known| known.get(&lane.topic).copied());
+        let (topic, partition) = match (other_pool, partitions) {
+            (Some(pool), _) => (self.topics.jobs(&pool, lane.tier), None),
+            (None, Some(partitions)) if partitions > 1 => {
+                let next = (place.partition + 1).rem_euclid(partitions);
                 (lane.topic.clone(), Some(next))
             }
-            None => (lane.topic.clone(), None),
+            (None, _) => (lane.topic.clone(), None),
         };
-        let mut headers = record.headers.clone();
+        let mut headers = headers.clone();
         headers.set(HANDED_ON, times.saturating_add(1).to_string());
         self.metrics
             .job_parked(job.job_type.as_str(), "unknown-type");
         tracing::info!(
             job_id = %job.job_id,
             job_type = %job.job_type,
-            from = record.partition,
+            from = place.partition,
             to_topic = topic,
             to = partition,
             times = times + 1,
@@ -108,7 +145,7 @@ impl Engine {
             partition,
             key: job.job_id.to_string(),
             headers,
-            payload: record.payload.unwrap_or_default(),
+            payload,
         };
         let begun = std::time::Instant::now();
         let sent = self

@@ -46,8 +46,6 @@ pub(crate) struct Intake {
     pub lane: Arc<Lane>,
     pub engine: Arc<Engine>,
     pub consumer: GroupConsumer,
-    /// Partitions of the lane's topic.
-    pub partitions: i32,
     /// Told when there is work in line.
     pub work: Arc<Notify>,
     pub tasks: TaskTracker,
@@ -223,11 +221,8 @@ impl Intake {
                     job,
                 }))
             }
-            Ok(job) if self.engine.repertoire.find(&job).is_none() => {
-                let stop = self.stops.intake.clone();
-                let engine = &self.engine;
-                let later = engine.hand_on(place, record, job, self.partitions, stop);
-                self.tasks.spawn(later);
+            Ok(job) if self.engine.find(&job).is_none() => {
+                self.tasks.spawn(self.engine.hand_on(place, record, job));
                 return;
             }
             Ok(job) => Work::Run {

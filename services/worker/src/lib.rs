@@ -6,6 +6,7 @@
 //! [`handler`], builds what is to be said of it (`events`), sends it until it is acknowledged (`outbox`), and
 //! only then completes the offset, which the intake commits below the watermark. Beside that path, what cannot be
 //! read goes to the dead letters (`unreadable`) and what is not known here goes to somebody else (`hand_on`).
+//! `types` puts other job types in force while all this goes on.
 //!
 //! A worker of one's own is an [`App`] with a [`Handler`] or a [`typed()`] function; a [`testkit`] runs either in tests.
 //! What an author of handlers needs of the other crates is exported here too.
@@ -34,6 +35,7 @@ mod testing;
 pub mod testkit;
 mod throttle;
 mod typed;
+mod types;
 mod unreadable;
 mod work;
 mod worker;

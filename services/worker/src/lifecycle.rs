@@ -36,7 +36,8 @@ impl Worker {
 
     /// The partitions of the topics that the worker needs, or the first thing that is wrong with them.
     async fn look_at_topics(&self) -> Result<HashMap<String, i32>, TopicsError> {
-        let deadlines = self.types.values().map(|spec| spec.deadline);
+        let types = self.types.now();
+        let deadlines = types.values().map(|spec| spec.deadline);
         let longest = deadlines.max().unwrap_or_default();
         let settings = self.cluster.settings();
         let plan = topic_plan(settings, &self.engine.settings.pools, longest);
@@ -126,6 +127,7 @@ impl Worker {
             condition.fail("stopping");
         }
         running.stops.intake.cancel();
+        self.engine.stopping.cancel();
         running.tasks.close();
         running.intakes.close();
         let drained = timeout_at(until - last_words, running.tasks.wait()).await;

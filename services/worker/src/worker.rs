@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use tidegate_contract::{JobId, JobTypes, Tier};
 use tidegate_kafka::{Cluster, Codec, GroupConsumer, GroupOptions, KafkaError, RegistrySettings};
 use tidegate_runtime::ops::{self, OpsServer};
-use tidegate_runtime::{Condition, Metrics, OpsState, Readiness, Shutdown};
+use tidegate_runtime::{Condition, LiveTypes, Metrics, OpsState, Readiness, Shutdown, TakesTypes};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ use crate::lane::{Lane, Room};
 use crate::outbox::{Budget, Outbox};
 use crate::replies::Replies;
 use crate::settings::{BadSetting, WorkerSettings};
+use crate::types::WorkerTypes;
 
 /// What a worker is made from.
 pub struct WorkerConfig {
@@ -88,7 +90,8 @@ pub enum WorkerError {
 pub struct Worker {
     pub(crate) engine: Arc<Engine>,
     pub(crate) cluster: Cluster,
-    pub(crate) types: JobTypes,
+    pub(crate) types: LiveTypes,
+    handlers: Handlers,
     instance: String,
     readiness: Readiness,
     pub(crate) conditions: Conditions,
@@ -127,7 +130,7 @@ impl Worker {
             instance,
         } = config;
         settings.check()?;
-        let repertoire = Repertoire::build(&types, &settings.pools, &handlers)?;
+        let repertoire = Repertoire::build(&types, &settings.pools, &handlers, None)?;
         let readiness = Readiness::new();
         let conditions = Conditions {
             broker: readiness.condition("broker"),
@@ -162,17 +165,21 @@ impl Worker {
         };
         let engine = Arc::new(Engine {
             settings,
-            repertoire,
+            repertoire: ArcSwap::from_pointee(repertoire),
+            by_job: None,
             outbox,
             replies: Replies::new(cluster.clone()),
             topics: cluster.topics().clone(),
             metrics,
+            partitions: OnceLock::new(),
+            stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
         });
         Ok(Self {
             engine,
             cluster,
-            types,
+            types: LiveTypes::new(types),
+            handlers,
             instance,
             readiness,
             conditions,
@@ -181,13 +188,13 @@ impl Worker {
         })
     }
 
-    /// Runs single jobs instead of types. To be called before it runs.
+    /// Runs single jobs instead of types. To be called first, while nobody else has the engine.
     pub(crate) fn serve_jobs(
         &mut self,
         by_job: impl Fn(JobId) -> Option<Runnable> + Send + Sync + 'static,
     ) {
         if let Some(engine) = Arc::get_mut(&mut self.engine) {
-            engine.repertoire.serve_jobs(Box::new(by_job));
+            engine.by_job = Some(Box::new(by_job));
         }
     }
 
@@ -199,6 +206,17 @@ impl Worker {
     /// Whether it can work, and if not, why.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// What gives this worker other job types while it runs. A job that runs is finished as it was begun; one that
+    /// waits for its turn is run as the types are then, or handed on.
+    pub fn types(&self) -> Arc<dyn TakesTypes> {
+        Arc::new(WorkerTypes {
+            engine: Arc::clone(&self.engine),
+            cluster: self.cluster.clone(),
+            types: self.types.clone(),
+            handlers: self.handlers.clone(),
+        })
     }
 
     /// Works until told to stop, and then ends within the grace time: intake, running attempts, outcomes, commits,
@@ -225,19 +243,14 @@ impl Worker {
     }
 
     fn introduce(&self) {
-        let types: Vec<_> = self.engine.repertoire.types().map(|t| t.as_str()).collect();
+        let repertoire = self.engine.repertoire.load();
+        let types: Vec<_> = repertoire.types().map(|t| t.as_str()).collect();
         tracing::info!(
             instance = self.instance,
             types = types.join(" "),
             "worker starts"
         );
-        for (job_type, handler) in self.engine.repertoire.missing() {
-            tracing::warn!(
-                %job_type,
-                handler,
-                "no handler of this name is built into this worker: jobs of this type are handed on"
-            );
-        }
+        repertoire.complain();
     }
 
     fn start(&self, partitions: &HashMap<String, i32>) -> Result<Running, WorkerError> {
@@ -251,13 +264,13 @@ impl Worker {
         };
         let work = Arc::new(Notify::new());
         let held = Held::new(self.conditions.registry.clone());
+        let _ = self.engine.partitions.set(partitions.clone());
         let mut lanes = Vec::new();
         for (lane, consumer) in self.lanes()? {
             let intake = Intake {
                 lane: Arc::clone(&lane),
                 engine: Arc::clone(&self.engine),
                 consumer,
-                partitions: partitions.get(&lane.topic).copied().unwrap_or(1),
                 work: Arc::clone(&work),
                 tasks: running.tasks.clone(),
                 held: held.clone(),

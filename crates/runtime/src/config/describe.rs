@@ -7,6 +7,8 @@ use figment::Figment;
 use figment::value::{Dict, Value};
 use serde::Serialize;
 
+use super::layers::{Layer, located};
+use super::positions::Positions;
 use super::{Loaded, mask_passwords, tagged};
 
 /// What no layer says: the default in the code.
@@ -33,6 +35,8 @@ impl fmt::Display for Line {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     places: BTreeMap<Vec<String>, Place>,
+    /// Of the files, by source.
+    positions: BTreeMap<String, Positions>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,8 +47,14 @@ struct Place {
 }
 
 impl Sources {
-    pub(super) fn of(merged: &Figment) -> Self {
-        let mut sources = Self::default();
+    pub(super) fn of(merged: &Figment, layers: &[Layer]) -> Self {
+        let positions = layers
+            .iter()
+            .map(|layer| (layer.source.clone(), layer.positions.clone()));
+        let mut sources = Self {
+            positions: positions.collect(),
+            ..Self::default()
+        };
         sources.visit(merged, &tagged(merged), &mut Vec::new());
         sources
     }
@@ -77,6 +87,22 @@ impl Sources {
             // A table that says nothing of this key leaves it to the default.
             .filter(|(length, place)| *length == path.len() || !place.table)
             .map_or(IN_CODE, |(_, place)| &place.source)
+    }
+}
+
+impl Sources {
+    /// The source of the setting at `path`, with the line if it is a file.
+    pub(super) fn place_of_key(&self, path: &[String]) -> String {
+        let source = self.of_key(path);
+        // A default in a table that a file has, such as a job type, is a matter of that file.
+        let file = self.positions.iter();
+        let file = file.filter(|(_, known)| source == IN_CODE && known.depth(path) > 1);
+        let source = file
+            .map(|(file, _)| file.as_str())
+            .next_back()
+            .unwrap_or(source);
+        let positions = self.positions.get(source);
+        located(source, positions.and_then(|known| known.near(path)))
     }
 }
 

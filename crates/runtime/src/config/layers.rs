@@ -8,15 +8,19 @@ use std::path::Path;
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
+use super::positions::{Position, Positions, position};
 use super::{ConfigError, ConfigOptions};
 
 const PREFIX: &str = "TIDEGATE__";
 
 /// One source and what it says: a file, or a single `--set` or variable.
+#[derive(Clone)]
 pub(super) struct Layer {
     /// As it is told to people: `default`, `file PATH`, `--set`, `environment NAME`.
-    source: String,
+    pub(super) source: String,
     pub(super) values: Dict,
+    /// Where the keys of a file stand.
+    pub(super) positions: Positions,
     /// Path and text of a single value that was read as a number or a truth value.
     pub(super) text: Option<(Vec<String>, String)>,
 }
@@ -86,36 +90,40 @@ fn file(path: &Path) -> Result<Layer, String> {
     }
 }
 
-fn document(source: String, text: &str) -> Result<Layer, String> {
+pub(super) fn document(source: String, text: &str) -> Result<Layer, String> {
     match toml::from_str::<toml::Table>(text) {
         Ok(table) => {
             let values = table
                 .into_iter()
                 .map(|(key, value)| (key, convert(value)))
                 .collect();
+            // The compiled-in text is nobody's file to mend.
+            let positions = match source.as_str() {
+                "default" => Positions::default(),
+                _ => Positions::of(text),
+            };
             Ok(Layer {
                 source,
                 values,
+                positions,
                 text: None,
             })
         }
         Err(error) => {
             // The parser's own rendering shows the line, which may hold a secret.
-            let at = error.span().map_or(0, |span| span.start).min(text.len());
-            let before = text.get(..at).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before
-                .rsplit('\n')
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .count()
-                + 1;
+            let at = error.span().map_or(0, |span| span.start);
+            let place = located(&source, Some(position(text, at)));
             let message = error.message().replace('\n', ", ");
-            Err(format!(
-                "{source}: line {line}, column {column}: not TOML: {message}"
-            ))
+            Err(format!("{place}: not TOML: {message}"))
         }
+    }
+}
+
+/// A source with the line in it, if it has lines.
+pub(super) fn located(source: &str, position: Option<Position>) -> String {
+    match position {
+        Some((line, column)) => format!("{source}: line {line}, column {column}"),
+        None => source.to_owned(),
     }
 }
 
@@ -165,6 +173,7 @@ fn single(source: String, path: Vec<String>, text: &str) -> Layer {
     Layer {
         source,
         values: nest(&path, value),
+        positions: Positions::default(),
         text: kept,
     }
 }

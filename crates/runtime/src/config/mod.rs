@@ -13,6 +13,8 @@
 
 mod describe;
 mod layers;
+mod part;
+mod positions;
 mod problem;
 
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ use serde::de::DeserializeOwned;
 pub use describe::Line;
 use describe::Sources;
 use layers::Layer;
+pub use part::{Layers, Part, read_text};
 pub use problem::mask_passwords;
 
 /// What the command line says about the configuration.
@@ -72,7 +75,11 @@ pub(crate) fn load_with<T: DeserializeOwned>(
     options: &ConfigOptions,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded<T>, ConfigError> {
-    let mut layers = layers::read(defaults, options, environment)?;
+    extract(layers::read(defaults, options, environment)?)
+}
+
+/// Merges layers that were read.
+fn extract<T: DeserializeOwned>(mut layers: Vec<Layer>) -> Result<Loaded<T>, ConfigError> {
     layers::replace_other_kinds(&mut layers);
     let mut lines = Vec::new();
     let mut unsettled: Option<figment::Error> = None;
@@ -80,7 +87,7 @@ pub(crate) fn load_with<T: DeserializeOwned>(
         let merged = merge(&layers);
         let error = match merged.extract::<T>() {
             Ok(value) if lines.is_empty() => {
-                let sources = Sources::of(&merged);
+                let sources = Sources::of(&merged, &layers);
                 return Ok(Loaded { value, sources });
             }
             Ok(_) => return Err(ConfigError { lines }),
@@ -101,7 +108,7 @@ pub(crate) fn load_with<T: DeserializeOwned>(
         };
         let missing = error.missing();
         if !missing || lines.is_empty() {
-            lines.push(problem::sentence(&error));
+            lines.push(problem::sentence(&error, &layers));
         }
         // The rest is read without what was refused, so that all problems are told at once. What is missing then may
         // be missing for that reason alone, so it is only told first.
@@ -147,9 +154,8 @@ impl<T> Loaded<T> {
     /// An error about a setting whose type was right and whose value is not, in the words of all others. `key` is
     /// dotted; `problem` says what was found and what is allowed.
     pub fn refuse(&self, key: &str, problem: &str) -> ConfigError {
-        let source = self
-            .sources
-            .of_key(&layers::key_path(key).unwrap_or_default());
+        let path = layers::key_path(key).unwrap_or_default();
+        let source = self.sources.place_of_key(&path);
         ConfigError {
             lines: vec![format!("{source}: {key}: {}", mask_passwords(problem))],
         }

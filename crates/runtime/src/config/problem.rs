@@ -4,6 +4,7 @@ use figment::Error;
 use figment::error::{Actual, Kind};
 
 use super::describe::dotted;
+use super::layers::{Layer, located};
 
 /// The path of what is wrong, to the key itself where serde stopped at its table.
 pub(super) fn full_path(error: &Error) -> Vec<String> {
@@ -19,8 +20,8 @@ pub(super) fn full_path(error: &Error) -> Vec<String> {
     path
 }
 
-/// `SOURCE: KEY: what was found; what is allowed`.
-pub(super) fn sentence(error: &Error) -> String {
+/// `SOURCE: KEY: what was found; what is allowed`. The source of a key in a file has the line in it.
+pub(super) fn sentence(error: &Error, layers: &[Layer]) -> String {
     let path = full_path(error);
     let key = dotted(&path);
     let hidden = path.iter().any(|part| sounds_secret(part)) || expects_secret(&error.kind);
@@ -62,10 +63,19 @@ pub(super) fn sentence(error: &Error) -> String {
         Kind::Message(_) if hidden => "is not usable".to_owned(),
         Kind::Message(message) => message.replace('\n', ", "),
     };
-    let source = error
-        .metadata
-        .as_ref()
-        .map_or("configuration", |metadata| metadata.name.as_ref());
+    let source = error.metadata.as_ref().map(|metadata| &*metadata.name);
+    let layer = match source {
+        Some(source) => layers.iter().find(|layer| layer.source == source),
+        // What is missing has no source: it belongs where most of the way to it is written.
+        None => layers
+            .iter()
+            .rev()
+            .max_by_key(|layer| layer.positions.depth(&path))
+            .filter(|layer| layer.positions.depth(&path) > 0),
+    };
+    let source = layer
+        .map(|layer| located(&layer.source, layer.positions.near(&path)))
+        .unwrap_or_else(|| source.unwrap_or("configuration").to_owned());
     let line = if key.is_empty() {
         format!("{source}: {what}")
     } else {

@@ -246,7 +246,10 @@ fn another_kind_of_handler_replaces_the_table() {
 fn an_unknown_key_is_named_with_its_source_and_the_nearest() {
     let keys = "did you mean `brokers`? keys here: brokers, linger, durability, queue, librdkafka";
     for (case, source) in [
-        (Case::new().file("[kafka]\nbrokrs = \"x\""), "file t.toml"),
+        (
+            Case::new().file("[kafka]\nbrokrs = \"x\""),
+            "file t.toml: line 2, column 1",
+        ),
         (Case::new().set("kafka.brokrs=x"), "--set"),
         (
             Case::new().env("TIDEGATE__KAFKA__BROKRS", "x"),
@@ -271,7 +274,10 @@ fn an_unknown_key_is_named_with_its_source_and_the_nearest() {
 #[test]
 fn a_bad_value_is_named_with_what_is_allowed() {
     for (case, source) in [
-        (Case::new().file("[kafka]\nqueue = \"many\""), "file t.toml"),
+        (
+            Case::new().file("[kafka]\nqueue = \"many\""),
+            "file t.toml: line 2, column 1",
+        ),
         (Case::new().set("kafka.queue=many"), "--set"),
         (
             Case::new().env("TIDEGATE__KAFKA__QUEUE", "many"),

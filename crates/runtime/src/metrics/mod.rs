@@ -1,15 +1,15 @@
 //! Every metric of Tidegate. Names, units and labels are here and nowhere else; services call one helper an event.
 //!
-//! Labels are bounded: job types are those of the configuration (any other counts as `other`), routes are patterns and
+//! Labels are bounded: job types are those of the configuration and its reloads (any other counts as `other`), routes are patterns and
 //! never paths, and reasons, results and outcomes are `&'static str`, so that no request can make a new one.
 //! Counters get `_total` from the encoder.
 
 mod clients;
 mod gateway;
+mod types;
 mod worker;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub struct Metrics {
 
 struct Families {
     registry: Registry,
-    types: BTreeSet<String>,
+    types: types::Types,
     ready: Gauge,
     conditions: Counters1<Gauge>,
     clients: clients::Clients,
@@ -90,7 +90,7 @@ impl Metrics {
         let clients = clients::Clients::new(&mut registry);
         let gateway = gateway::Gateway::new(&mut registry);
         let worker = worker::Worker::new(&mut registry);
-        let types = types.into_iter().map(Into::into).collect();
+        let types = types::Types::new(&mut registry, types.into_iter().map(Into::into));
         Self {
             all: Arc::new(Families {
                 registry,
@@ -123,15 +123,6 @@ impl Metrics {
                 .conditions
                 .get_or_create(&labels)
                 .set(i64::from(entry.ok));
-        }
-    }
-
-    /// The label of a job type.
-    fn type_label(&self, job_type: &str) -> Cow<'static, str> {
-        if self.all.types.contains(job_type) {
-            Cow::Owned(job_type.to_owned())
-        } else {
-            Cow::Borrowed(OTHER_TYPE)
         }
     }
 }

@@ -6,7 +6,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Payload, Query};
 use tidegate_contract::{
-    Content, JobId, JobMessage, JobType, JobTypeSpec, Mode, Pair, RequestInfo, job_type, now_millis,
+    Content, JobId, JobMessage, JobType, JobTypeSpec, JobTypes, Mode, Pair, RequestInfo, job_type,
+    now_millis,
 };
 
 use super::body;
@@ -35,7 +36,9 @@ pub async fn read(
     if state.stop.intake.is_cancelled() {
         return Err(ApiError::ShuttingDown);
     }
-    let (job_type, spec) = known_type(state, type_name)?;
+    // One version of the types for the whole request, whatever comes in force while its body is read.
+    let types = state.types.now();
+    let (job_type, spec) = known_type(&types, type_name)?;
     let headers = req.headers();
     let now = now_millis();
     let named = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes()));
@@ -86,16 +89,16 @@ pub async fn read(
 }
 
 fn known_type<'a>(
-    state: &'a Data<AppState>,
+    types: &'a JobTypes,
     name: &str,
 ) -> Result<(&'a JobType, &'a JobTypeSpec), ApiError> {
     let known = name
         .parse::<JobType>()
         .ok()
-        .and_then(|name| state.types.get_key_value(&name));
+        .and_then(|name| types.get_key_value(&name));
     known.ok_or_else(|| ApiError::UnknownJobType {
         given: clip(name),
-        nearest: job_type::nearest_type(&state.types, name).map(str::to_owned),
+        nearest: job_type::nearest_type(types, name).map(str::to_owned),
     })
 }
 

@@ -331,7 +331,7 @@ impl Bench {
         let state = AppState {
             engine: fake.clone(),
             waits,
-            types: Arc::new(types),
+            types: tidegate_runtime::LiveTypes::new(types),
             routes: Arc::new(routes),
             auth: Auth::new(&auth).unwrap(),
             metrics: metrics.clone(),

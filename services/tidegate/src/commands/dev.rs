@@ -33,7 +33,7 @@ const NOT_USED: [&str; 5] = [
 
 /// Runs everything until it is told to stop.
 pub async fn run(args: RoleArgs) -> Result<(), Failure> {
-    let loaded = settings::load_dev(&args.with_listen("gateway.listen"))?;
+    let (loaded, types) = settings::load_dev(&args.with_listen("gateway.listen"))?;
     let mut settings = loaded.value.clone();
     say_what_is_not_used(&loaded);
     let grace = settings.gateway.grace;
@@ -53,13 +53,22 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let worker = worker::config(&settings, cluster(), metrics.clone(), instance).await?;
     let worker = Worker::build(worker).await;
     let worker = worker.map_err(|error| worker::refused(&loaded, error))?;
-    let mut gateway = gateway::config(&settings, cluster(), store.clone(), metrics, instance);
+    let mut gateway = gateway::config(
+        &settings,
+        cluster(),
+        store.clone(),
+        metrics.clone(),
+        instance,
+    );
     gateway.recent_spans = Some(recent);
     let gateway = Gateway::build(gateway).await;
     let gateway = gateway.map_err(|error| gateway::refused(&loaded, error))?;
     let url = gateway.url();
     output::line(format!("gateway listening on {url}"));
     let ready = [gateway.readiness(), worker.readiness()];
+    // The worker first: what the gateway then takes is known there.
+    let roles = vec![worker.types(), gateway.types()];
+    process.follow_types(&settings.types, types, roles, ready.to_vec(), &metrics);
 
     // One after the other, half of the time each: a wait can only end in an answer while the worker runs.
     let stop = (Shutdown::new(grace / 2), Shutdown::new(grace / 2));
@@ -174,7 +183,10 @@ mod tests {
 
     #[test]
     fn the_introduction_says_what_to_try_and_what_is_lost() {
-        let mut settings = settings::load_dev(&SettingsArgs::default()).unwrap().value;
+        let mut settings = settings::load_dev(&SettingsArgs::default())
+            .unwrap()
+            .0
+            .value;
         settings.kafka.brokers = "127.0.0.1:4242".to_owned();
         let said = introduction(&settings, "http://127.0.0.1:8080");
         for part in [

@@ -21,19 +21,22 @@ const CLOSE: Duration = Duration::from_secs(2);
 
 /// Runs a gateway until it is told to stop.
 pub async fn run(args: RoleArgs) -> Result<(), Failure> {
-    let loaded = settings::load(&args.with_listen("gateway.listen"))?;
+    let (loaded, types) = settings::load_followed(&args.with_listen("gateway.listen"))?;
     let settings = &loaded.value;
     let process = process::start(&loaded, "gateway", settings.gateway.grace)?;
     let store =
         tidegate_store::open(&settings.store).map_err(|error| settings::refused(&loaded, error))?;
+    let metrics = process::metrics(&settings.types);
     let gateway = Gateway::build(config(
         settings,
         Cluster::new(settings.kafka.clone()),
         store.clone(),
-        process::metrics(&settings.types),
+        metrics.clone(),
         &process.instance,
     ));
     let gateway = gateway.await.map_err(|error| refused(&loaded, error))?;
+    let (roles, ready) = (vec![gateway.types()], vec![gateway.readiness()]);
+    process.follow_types(&settings.types, types, roles, ready, &metrics);
     output::line(format!("gateway listening on {}", gateway.url()));
     let ended = gateway.run(process.shutdown.clone()).await;
     close(&*store).await;

@@ -14,6 +14,7 @@ mod submit;
 mod tail;
 mod topics;
 mod trace;
+mod types;
 mod worker;
 
 use crate::cli::{Command, JobsCommand, StoreCommand};
@@ -28,6 +29,7 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Topics(command) => topics::run(command).await?,
         Command::Schemas(command) => schemas::run(command).await?,
         Command::Config(args) => config::run(&args)?,
+        Command::Types(command) => types::run(command)?,
         Command::Submit(args) => return submit::run(args).await,
         Command::Bench(args) => return bench::run(args).await,
         Command::Jobs(JobsCommand::Show(args)) => jobs::run(args).await?,

@@ -19,9 +19,9 @@ const REPORT: &str = "process-report";
 
 /// Runs a worker until it is told to stop.
 pub async fn run(args: RoleArgs) -> Result<(), Failure> {
-    let loaded = settings::load(&args.with_listen("worker.listen"))?;
+    let (loaded, types) = settings::load_followed(&args.with_listen("worker.listen"))?;
     let handlers = handlers(&loaded.value).await?;
-    let ended = app::serve(&loaded.map(part), handlers).await;
+    let ended = app::serve(&loaded.map(part), types, handlers).await;
     ended.map_err(failure)
 }
 

@@ -128,6 +128,11 @@ impl Role {
         }
     }
 
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
     /// SIGTERM, then its status; the time it took.
     pub fn terminate(&mut self, limit: Duration) -> (ExitStatus, Duration) {
         let begun = Instant::now();

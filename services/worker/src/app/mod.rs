@@ -1,6 +1,6 @@
 //! A worker as a program: one call from the command line to the exit code.
 //!
-//! [`App::main`] reads the command line, merges the configuration ([`load`]) and gives both to [`serve`], which is what
+//! [`App::main`] reads the command line, merges the configuration ([`load_followed`]) and gives both to [`serve`], which is what
 //! `tidegate worker` runs too: signals, logs, spans and the operations endpoint are the same in every worker.
 
 mod settings;
@@ -23,7 +23,8 @@ use crate::handler::{Handler, Handlers, JobFailure};
 use crate::typed::typed;
 use crate::worker::{Worker, WorkerConfig, WorkerError};
 
-pub use settings::{AppSettings, load};
+pub use settings::{AppSettings, load, load_followed};
+pub use tidegate_runtime::types::TypesFile;
 
 /// How long calls that still block at the end are waited for.
 const LAST_CALLS: Duration = Duration::from_millis(500);
@@ -157,9 +158,9 @@ impl App {
     /// Before the start, when the configuration cannot be used or names none of the handlers; see [`AppError`].
     pub async fn run(&self, args: RoleArgs) -> Result<(), AppError> {
         let options = args.with_listen("worker.listen").options();
-        let loaded = load(&options).map_err(AppError::usage)?;
+        let (loaded, types) = load_followed(&options).map_err(AppError::usage)?;
         self.is_of_use(&loaded)?;
-        serve(&loaded, self.handlers.clone()).await
+        serve(&loaded, types, self.handlers.clone()).await
     }
 
     /// A worker of one's own that no type asks for would look healthy and do nothing.
@@ -185,14 +186,15 @@ impl App {
 }
 
 /// Runs a worker on the cluster that the settings name, as a process: signals stop it, logs go to standard error, and
-/// one line on standard output says where the operations endpoint listens.
+/// one line on standard output says where the operations endpoint listens. The file of job types, if there is one, is
+/// followed: what changes in it comes in force without a restart, for the handlers that the program has.
 ///
 /// ```no_run
 /// use tidegate_worker::{Handlers, app};
 ///
 /// # async fn all() -> Result<(), Box<dyn std::error::Error>> {
-/// let loaded = app::load(&Default::default())?;
-/// app::serve(&loaded, Handlers::new()).await?;
+/// let (loaded, types) = app::load_followed(&Default::default())?;
+/// app::serve(&loaded, types, Handlers::new()).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -200,23 +202,30 @@ impl App {
 /// # Errors
 /// When the settings cannot be used, or the operations endpoint cannot listen. A server that is away is no error: the
 /// worker waits for it and says so in `/readyz`.
-pub async fn serve(loaded: &Loaded<AppSettings>, handlers: Handlers) -> Result<(), AppError> {
+pub async fn serve(
+    loaded: &Loaded<AppSettings>,
+    types: Option<TypesFile>,
+    handlers: Handlers,
+) -> Result<(), AppError> {
     let settings = &loaded.value;
     let process = Process::start(&settings.telemetry, "worker", settings.worker.grace);
     let process = process.map_err(|error| match error {
         ProcessError::Telemetry(error) => AppError::usage(loaded.explain(error)),
         other @ ProcessError::Signals(_) => AppError::failed(other),
     })?;
+    let metrics = Metrics::new(settings.types.keys().map(|name| name.as_str()));
     let worker = Worker::build(WorkerConfig {
         cluster: Cluster::new(settings.kafka.clone()),
         registry: settings.registry.clone(),
         settings: settings.worker.clone(),
         types: settings.types.clone(),
         handlers,
-        metrics: Metrics::new(settings.types.keys().map(|name| name.as_str())),
+        metrics: metrics.clone(),
         instance: process.instance.clone(),
     });
     let worker = worker.await.map_err(|error| AppError::of(loaded, error))?;
+    let (roles, ready) = (vec![worker.types()], vec![worker.readiness()]);
+    process.follow_types(&settings.types, types, roles, ready, &metrics);
     let mut out = std::io::stdout();
     // Flushed: whoever started the process may be waiting for it.
     let _ = match worker.ops_addr() {

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tidegate_contract::JobTypes;
 use tidegate_kafka::{KafkaSettings, RegistrySettings};
-use tidegate_runtime::config::{self, ConfigOptions, Loaded};
+use tidegate_runtime::config::{ConfigOptions, Layers, Loaded};
+use tidegate_runtime::types::{self, TypesFile};
 use tidegate_runtime::{ConfigError, TelemetrySettings};
 
 use crate::settings::WorkerSettings;
@@ -20,7 +21,7 @@ pub struct AppSettings {
     pub worker: WorkerSettings,
     /// `[telemetry]`
     pub telemetry: TelemetrySettings,
-    /// `[types]`
+    /// `[types]`, and those of `types_file`
     pub types: JobTypes,
 }
 
@@ -34,6 +35,9 @@ struct File {
     worker: WorkerSettings,
     telemetry: TelemetrySettings,
     types: JobTypes,
+    // Its types are merged with those above.
+    #[serde(rename = "types_file")]
+    _types_file: IgnoredAny,
     #[serde(rename = "store")]
     _store: IgnoredAny,
     #[serde(rename = "gateway")]
@@ -61,8 +65,28 @@ impl From<File> for AppSettings {
 /// # Errors
 /// Each line names the source, the key, what was found and what is allowed.
 pub fn load(options: &ConfigOptions) -> Result<Loaded<AppSettings>, ConfigError> {
+    load_followed(options).map(|(loaded, _)| loaded)
+}
+
+/// The same, and the file of job types to follow, if `types_file` names one.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_followed(
+    options: &ConfigOptions,
+) -> Result<(Loaded<AppSettings>, Option<TypesFile>), ConfigError> {
     // The defaults are those of the types, which are the same as in the reference.
-    let loaded = config::load::<File>("", options)?.map(AppSettings::from);
+    let layers = Layers::read("", options, types::PART)?;
+    let loaded = checked(&layers)?;
+    let file = TypesFile::of(layers, |layers| {
+        let loaded = checked(layers).map_err(|error| error.to_string())?;
+        Ok(loaded.value.types)
+    });
+    Ok((loaded, file))
+}
+
+fn checked(layers: &Layers) -> Result<Loaded<AppSettings>, ConfigError> {
+    let loaded = layers.extract::<File>()?.map(AppSettings::from);
     if loaded.value.kafka.brokers.trim().is_empty() {
         return Err(loaded.refuse("kafka.brokers", "is empty: give `host:port`"));
     }

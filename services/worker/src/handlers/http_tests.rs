@@ -19,7 +19,7 @@ fn handler(url: &str, max_answer_bytes: usize) -> Arc<dyn Handler> {
         max_answer_bytes,
     };
     let types: JobTypes = [("post".parse().unwrap(), JobTypeSpec::new(spec))].into();
-    let built = Repertoire::build(&types, &[Pool::default()], &Handlers::new());
+    let built = Repertoire::build(&types, &[Pool::default()], &Handlers::new(), None);
     let built = built.map_err(|error| error.to_string()).unwrap();
     let runnable = built.get(&"post".parse().unwrap()).unwrap();
     Arc::clone(&runnable.handler)

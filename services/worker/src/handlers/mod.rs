@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_contract::{HandlerSpec, JobId, JobMessage, JobType, JobTypes, Pool};
+use tidegate_contract::{HandlerSpec, JobId, JobType, JobTypes, Pool};
 
 use crate::handler::{Handler, Handlers};
 
@@ -32,8 +32,6 @@ pub(crate) struct Repertoire {
     elsewhere: BTreeMap<JobType, Pool>,
     /// Custom types whose handler is not registered in this process.
     missing: Vec<(JobType, String)>,
-    /// Knows single jobs, whatever their type: the test kit's.
-    by_job: Option<ByJob>,
 }
 
 /// How one job is run, by its id.
@@ -48,18 +46,19 @@ pub struct BadHandler {
 }
 
 impl Repertoire {
-    /// The handlers of every type in `pools`. Custom ones that are not among `custom` are unknown here.
+    /// The handlers of every type in `pools`. Custom ones that are not among `custom` are unknown here. A type whose
+    /// handler is as it was `before` keeps it, with its connections.
     pub(crate) fn build(
         types: &JobTypes,
         pools: &[Pool],
         custom: &Handlers,
+        before: Option<(&JobTypes, &Self)>,
     ) -> Result<Self, BadHandler> {
         let client = http::client();
         let mut built = Self {
             runnable: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             missing: Vec::new(),
-            by_job: None,
         };
         for (job_type, spec) in types {
             if !pools.contains(&spec.pool) {
@@ -70,6 +69,18 @@ impl Repertoire {
                 job_type: job_type.clone(),
                 problem,
             };
+            let kept = before.and_then(|(types, built)| {
+                let same = types.get(job_type)?.handler == spec.handler;
+                built.get(job_type).filter(|_| same)
+            });
+            if let Some(kept) = kept {
+                let kept = Runnable {
+                    handler: Arc::clone(&kept.handler),
+                    timeout: spec.attempt_timeout,
+                };
+                built.runnable.insert(job_type.clone(), kept);
+                continue;
+            }
             let handler: Arc<dyn Handler> = match &spec.handler {
                 HandlerSpec::Echo => Arc::new(echo::Echo),
                 HandlerSpec::Http {
@@ -100,21 +111,8 @@ impl Repertoire {
         Ok(built)
     }
 
-    /// How a job is run here, if it is.
-    pub(crate) fn find(&self, job: &JobMessage) -> Option<Runnable> {
-        match &self.by_job {
-            Some(by_job) => by_job(job.job_id),
-            None => self.get(&job.job_type).cloned(),
-        }
-    }
-
-    /// Runs single jobs instead of types.
-    pub(crate) fn serve_jobs(&mut self, by_job: ByJob) {
-        self.by_job = Some(by_job);
-    }
-
     /// How a type is run here, if it is.
-    fn get(&self, job_type: &JobType) -> Option<&Runnable> {
+    pub(crate) fn get(&self, job_type: &JobType) -> Option<&Runnable> {
         self.runnable.get(job_type)
     }
 
@@ -123,9 +121,15 @@ impl Repertoire {
         self.elsewhere.get(job_type)
     }
 
-    /// Types that name a custom handler which this process does not have.
-    pub(crate) fn missing(&self) -> &[(JobType, String)] {
-        &self.missing
+    /// Says which types name a custom handler that this process does not have.
+    pub(crate) fn complain(&self) {
+        for (job_type, handler) in &self.missing {
+            tracing::warn!(
+                %job_type,
+                handler,
+                "no handler of this name is built into this worker: jobs of this type are handed on"
+            );
+        }
     }
 
     /// The types run here.
