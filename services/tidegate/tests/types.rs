@@ -216,7 +216,7 @@ async fn a_type_comes_while_all_runs_and_a_broken_file_changes_nothing() {
     let told = || role.log().matches("cannot be used").count();
     assert_eq!(told(), 1, "once for a content");
 
-    // A pool without topics cannot come at run time; the same for a type that a route needs and that goes.
+    // A pool without topics cannot come at run time, and no types at all are taken for an accident.
     for (types_now, words) in [
         (
             format!("{HELLO}{EXTRA}pool = \"gpu\"\n"),
