@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Role, ready, tidegate};
+use common::{Role, ready, tidegate, until};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use tidegate_runtime::args::{RoleArgs, SettingsArgs};
@@ -31,10 +31,24 @@ fn arguments(set: &[String]) -> RoleArgs {
     }
 }
 
+/// Tables of types for the worker's pool, all for its one handler.
+fn types(names: &[&str]) -> String {
+    let table = |name: &&str| {
+        format!(
+            "[types.{name}]\nhandler = {{ kind = \"custom\", name = \"parcel-quote\" }}\npool = \"parcels\"\n"
+        )
+    };
+    names.iter().map(table).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_runs_the_jobs_of_its_pool_beside_dev() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, new) = (dir.path().join("types.toml"), dir.path().join("new"));
+    std::fs::write(&file, types(&["letter-quote"])).unwrap();
+    let types_file = format!("types_file={}", file.display());
     let listen = ["dev", "--listen", "127.0.0.1:0", "--config", FILE];
-    let mut dev = Role::start(&mut tidegate(&listen));
+    let mut dev = Role::start(tidegate(&listen).args(["--set", &types_file]));
     ready(&dev.url).await;
     let mut printed = |what: &str| {
         let line = dev.line(what, Duration::from_secs(30));
@@ -47,14 +61,16 @@ async fn it_runs_the_jobs_of_its_pool_beside_dev() {
         "kafka.durability=single-broker".to_owned(),
         format!("kafka.brokers={broker}"),
         format!("registry.url={registry}"),
+        types_file,
     ];
     let own = tokio::spawn(async move { app.run(arguments(&set)).await });
 
-    let post = |body: &'static str| {
-        let request = Client::new().post(format!("{}/v1/jobs/parcel-quote", dev.url));
+    let post_to = |name: &str, body: &'static str| {
+        let request = Client::new().post(format!("{}/v1/jobs/{name}", dev.url));
         let request = request.header("content-type", "application/json");
         request.header("prefer", "wait=30").body(body).send()
     };
+    let post = |body| post_to("parcel-quote", body);
     let answer = post(r#"["a", "b", "c"]"#).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK, "{own:?}");
     assert_eq!(answer.headers()["content-type"], "application/json");
@@ -64,6 +80,17 @@ async fn it_runs_the_jobs_of_its_pool_beside_dev() {
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let refused: Value = answer.json().await.unwrap();
     assert_eq!(refused["code"], "bad-input");
+
+    // Both follow the file of types: what comes into it is accepted by the one and run by the other.
+    std::fs::write(&new, types(&["letter-quote", "pallet-quote"])).unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    let answer = until("a new type is taken", Duration::from_secs(20), async || {
+        let answer = post_to("pallet-quote", r#"["a", "b"]"#).await.unwrap();
+        (answer.status() != StatusCode::NOT_FOUND).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.status(), StatusCode::OK, "{own:?}");
+    assert_eq!(answer.text().await.unwrap(), "2");
     own.abort();
 }
 

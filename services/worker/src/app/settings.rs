@@ -129,4 +129,35 @@ mod tests {
             assert!(refused.contains(said), "{wrong}: {refused}");
         }
     }
+
+    #[test]
+    fn types_in_a_file_of_their_own_are_read_and_can_be_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sum = "[types.sum]\nhandler = { kind = \"custom\", name = \"sum\" }\n";
+        std::fs::write(dir.path().join("types.toml"), sum).unwrap();
+        let main = dir.path().join("main.toml");
+        let text = "types_file = \"types.toml\"\n[types.echo]\nhandler = { kind = \"echo\" }\n";
+        std::fs::write(&main, text).unwrap();
+        let options = ConfigOptions {
+            file: Some(main),
+            set: Vec::new(),
+        };
+        let (loaded, file) = load_followed(&options).unwrap();
+        let names =
+            |types: &JobTypes| -> Vec<String> { types.keys().map(|t| t.to_string()).collect() };
+        assert_eq!(names(&loaded.value.types), ["echo", "sum"]);
+        let file = file.unwrap();
+        assert_eq!(file.text, sum);
+        let later = file
+            .types(&sum.replace("types.sum", "types.total"))
+            .unwrap();
+        assert_eq!(names(&later), ["echo", "total"]);
+        let refused = file.types(&sum.replace("custom", "costum")).unwrap_err();
+        assert!(
+            refused.contains("types.toml: line 2, column 13: types.sum.handler.kind"),
+            "{refused}"
+        );
+        let (_, none) = load_followed(&ConfigOptions::default()).unwrap();
+        assert!(none.is_none(), "nothing to follow");
+    }
 }
