@@ -4,7 +4,7 @@
 //! tried and when an error is to be told, and roles that [take types](TakesTypes) swap to new ones all at once: what
 //! is under way keeps the types that it began with, because it holds on to the [`Arc`] that it took from [`LiveTypes`].
 //! [`digest()`] makes a short name of what is in force, so that roles can be compared. See
-//! docs/decisions/0012-job-types-are-polled.md.
+//! docs/decisions/0010-job-types-are-polled.md.
 
 mod digest;
 mod file;
