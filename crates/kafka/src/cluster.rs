@@ -165,15 +165,7 @@ impl Cluster {
         topic: &str,
         client_id: &str,
     ) -> Result<AssignedConsumer, KafkaError> {
-        let mut config = self.consumer(client_id, AHEAD);
-        // Needed to be a consumer at all; nobody joins it and nothing is committed to it.
-        config
-            .set(
-                "group.id",
-                format!("{}hand-assigned", self.topics().prefix()),
-            )
-            .set("auto.offset.reset", "earliest");
-        AssignedConsumer::new(&config, topic.to_owned())
+        AssignedConsumer::new(&self.hand_assigned(client_id), topic.to_owned())
     }
 
     /// The same for any topic, telling of the ends of partitions.
@@ -182,15 +174,21 @@ impl Cluster {
         topic: &str,
         client_id: &str,
     ) -> Result<AssignedConsumer, KafkaError> {
+        let mut config = self.hand_assigned(client_id);
+        config.set("enable.partition.eof", "true");
+        AssignedConsumer::new(&config, topic.to_owned())
+    }
+
+    fn hand_assigned(&self, client_id: &str) -> ClientConfig {
         let mut config = self.consumer(client_id, AHEAD);
+        // Needed to be a consumer at all; nobody joins it and nothing is committed to it.
         config
             .set(
                 "group.id",
                 format!("{}hand-assigned", self.topics().prefix()),
             )
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true");
-        AssignedConsumer::new(&config, topic.to_owned())
+            .set("auto.offset.reset", "earliest");
+        config
     }
 
     /// Asks whether the cluster can be reached, and for its id. Ends within about `limit`, and never holds up the

@@ -1,10 +1,9 @@
 //! What a worker says about a job: events, their headers and dead letters. Pure.
 
 use tidegate_contract::{
-    DeadLetter, EventKind, FaultSource, JobError, JobEvent, JobId, JobMessage, JobSummary, Millis,
-    Outcome, Pair, Progress, Timings,
+    EventKind, FaultSource, JobError, JobEvent, JobId, JobMessage, JobSummary, Millis, Outcome,
+    Progress, Timings,
 };
-use tidegate_kafka::Record;
 
 use crate::handler::JobFailure;
 
@@ -158,35 +157,6 @@ pub(crate) fn event(subject: &Subject, source: &str, at: Millis, what: What) -> 
         }
     }
     event
-}
-
-/// The record whole, and why it could not be handled.
-pub(crate) fn dead_letter(
-    record: &Record,
-    job_id: Option<JobId>,
-    reason: &str,
-    message: &str,
-    source: &str,
-    at: Millis,
-) -> DeadLetter {
-    DeadLetter {
-        job_id,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        at,
-        source: source.to_owned(),
-        topic: record.topic.clone(),
-        partition: record.partition,
-        offset: record.offset,
-        attempt: record.headers.attempt().unwrap_or(0),
-        key: record.key.clone(),
-        headers: record
-            .headers
-            .iter()
-            .map(|(name, value)| Pair::new(name, value))
-            .collect(),
-        value: record.payload.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tidegate_kafka::{Outgoing, ProduceError, trace};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
-use crate::events::{What, dead_letter};
+use crate::events::What;
 use crate::execute::Engine;
 use crate::handler::JobFailure;
 use crate::lane::Place;
@@ -67,8 +67,7 @@ impl Engine {
             "a record cannot be handled: it goes to the dead letters"
         );
         self.metrics.unreadable(&record.topic, problem.reason);
-        let letter = dead_letter(
-            &record,
+        let letter = record.dead_letter(
             job_id,
             CODE,
             &problem.message,

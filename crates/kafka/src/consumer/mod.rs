@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rdkafka::error::KafkaError as Native;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tidegate_contract::{Millis, RecordHeaders};
+use tidegate_contract::{DeadLetter, JobId, Millis, Pair, RecordHeaders};
 
 pub use assigned::AssignedConsumer;
 pub use group::{GroupConsumer, GroupOptions, OnRevoke};
@@ -28,6 +28,37 @@ pub struct Record {
     /// Values that are not UTF-8 are read lossily; of a name that comes twice, the last counts.
     pub headers: RecordHeaders,
     pub payload: Option<Bytes>,
+}
+
+impl Record {
+    /// The record whole, and why `source` could not handle it.
+    pub fn dead_letter(
+        &self,
+        job_id: Option<JobId>,
+        reason: &str,
+        message: &str,
+        source: &str,
+        at: Millis,
+    ) -> DeadLetter {
+        DeadLetter {
+            job_id,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            at,
+            source: source.to_owned(),
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+            attempt: self.headers.attempt().unwrap_or(0),
+            key: self.key.clone(),
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| Pair::new(name, value))
+                .collect(),
+            value: self.payload.clone(),
+        }
+    }
 }
 
 /// What a consumer has to tell, in the order in which it happened.

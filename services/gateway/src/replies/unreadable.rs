@@ -1,8 +1,8 @@
 //! Replies that cannot be read: kept as bytes on the dead-letters topic, their job ended if it can be named.
 
 use tidegate_contract::{
-    DeadLetter, EventKind, FaultSource, JobError, JobEvent, JobId, JobSummary, Pair, RecordHeaders,
-    headers, now_millis,
+    EventKind, FaultSource, JobError, JobEvent, JobId, JobSummary, RecordHeaders, headers,
+    now_millis,
 };
 use tidegate_kafka::{Codec, Outgoing, ProduceError, Producer, Record};
 use tidegate_runtime::metrics::Metrics;
@@ -39,7 +39,8 @@ impl SetAside {
             job_id = id.map(tracing::field::display), error = %why,
             "a reply cannot be read: it is put on the dead-letters topic"
         );
-        let letter = letter(record, id, why.to_string(), &self.instance);
+        let why = why.to_string();
+        let letter = record.dead_letter(id, REASON, &why, &self.instance, now_millis());
         let key = id.map(|id| id.to_string()).unwrap_or_default();
         let mut marks = RecordHeaders::new();
         marks.set("reason", REASON);
@@ -77,27 +78,6 @@ impl SetAside {
             self.producer.send_until_acked(out, stop).await?;
         }
         Ok(())
-    }
-}
-
-fn letter(record: &Record, id: Option<JobId>, message: String, instance: &str) -> DeadLetter {
-    DeadLetter {
-        job_id: id,
-        reason: REASON.to_owned(),
-        message,
-        at: now_millis(),
-        source: instance.to_owned(),
-        topic: record.topic.clone(),
-        partition: record.partition,
-        offset: record.offset,
-        attempt: record.headers.attempt().unwrap_or(0),
-        key: record.key.clone(),
-        headers: record
-            .headers
-            .iter()
-            .map(|(name, value)| Pair::new(name, value))
-            .collect(),
-        value: record.payload.clone(),
     }
 }
 
