@@ -320,24 +320,73 @@ join_env() {
     [[ -s $dir/env ]] || rm -f "$dir/env"
 }
 
+# --- runs that start servers of their own ------------------------------------------------------
+# RUN is the folder of such a run, which TIDEGATE_STATE names too, and VERDICT how it went.
+
+# What a run started and left behind carries its folder in its environment, which nothing else does.
+end_leftovers() {
+    local proc pid
+    for proc in /proc/[0-9]*; do
+        pid=${proc#/proc/}
+        if grep -qzxF "TIDEGATE_STATE=$RUN" "$proc/environ" 2>/dev/null; then
+            say "left behind, killed: $pid $(tr '\0' ' ' <"$proc/cmdline" 2>/dev/null | cut -c 1-100)"
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done
+}
+
+end_servers() {
+    local set keep=()
+    [[ -d $RUN ]] || return 0
+    if [[ $VERDICT == failed ]]; then keep=(--keep-logs); fi
+    for set in "$RUN"/*/; do
+        [[ -d $set ]] || continue
+        set=$(basename "$set")
+        if [[ -d $RUN/$set/kafka ]]; then scripts/kafka down --name "$set" "${keep[@]}" || true; fi
+        if [[ -d $RUN/$set/postgres ]]; then scripts/postgres down --name "$set" "${keep[@]}" || true; fi
+        if [[ -d $RUN/$set/jaeger ]]; then scripts/jaeger down --name "$set" "${keep[@]}" || true; fi
+    done
+    if [[ $VERDICT == failed ]]; then
+        say "logs of the servers: $RUN"
+    else
+        rm -rf "$RUN"
+    fi
+}
+
 # --- phases ------------------------------------------------------------------------------------
 
 PHASE_NAMES=()
 PHASE_SECONDS=()
 PHASE_RESULTS=()
+# What each phase printed is kept until `end_phases`, for `phase_table` to repeat what failed.
+PHASE_LOGS=
+# Lines of output that are repeated of a failed test, or of a phase that failed otherwise.
+REPEATED_LINES=40
 
 # phase NAME COMMAND...: runs it, remembers how long it took and whether it failed, and goes on either way.
 phase() {
-    local name=$1 begin=$SECONDS result=ok
+    local name=$1 begin=$SECONDS result=ok log
     shift
-    printf '\n== %s\n' "$name"
-    "$@" || result=FAILED
+    [[ -n $PHASE_LOGS ]] || PHASE_LOGS=$(mktemp -d)
+    log=$PHASE_LOGS/${#PHASE_NAMES[@]}
+    # Not a pipeline: the command may set variables of this shell, and a process that it leaves behind must not be
+    # waited for. What copies the output outlives an interrupt, as traps print too.
+    {
+        printf '\n== %s\n' "$name"
+        "$@" || result=FAILED
+        printf '== %s: %s after %d s\n' "$name" "$result" $((SECONDS - begin))
+    } > >(
+        trap '' INT TERM
+        exec tee "$log"
+    ) 2>&1
+    wait_for 10 grep -qsF "== $name: $result after " "$log" || true
     PHASE_NAMES+=("$name")
     PHASE_SECONDS+=($((SECONDS - begin)))
     PHASE_RESULTS+=("$result")
-    printf '== %s: %s after %d s\n' "$name" "$result" $((SECONDS - begin))
     [[ $result == ok ]]
 }
+
+end_phases() { [[ -z $PHASE_LOGS ]] || rm -rf "$PHASE_LOGS"; }
 
 skip_phase() {
     PHASE_NAMES+=("$1")
@@ -345,7 +394,73 @@ skip_phase() {
     PHASE_RESULTS+=("skipped: $2")
 }
 
-# Prints the table; fails when a phase failed.
+# failed_tests LOG: of the output of test programs, those that failed: the last lines of each failed test, then a line
+# `==> failed: TEST in PROGRAM` for each. Nothing when no program failed.
+failed_tests() {
+    awk -v keep="$REPEATED_LINES" '
+        function tail_of(lines, count, i) {
+            for (i = count > keep ? count - keep : 0; i < count; i++) print lines[i % keep]
+        }
+        function fails(test) {
+            if (!(test in known)) { known[test] = 1; tests[failures++] = test }
+        }
+        function end_program(i, j, count) {
+            if (failed) {
+                if (!failures) {
+                    printf "\n---- %s: its last lines\n", program
+                    tail_of(all, total)
+                    names = names "==> failed: " program "\n"
+                }
+                for (i = 0; i < failures; i++) {
+                    count = printed[tests[i]]
+                    printf "\n---- %s in %s\n", tests[i], program
+                    for (j = count > keep ? count - keep : 0; j < count; j++) print output[tests[i], j % keep]
+                    names = names "==> failed: " tests[i] " in " program "\n"
+                }
+            }
+            failed = failures = total = listed = 0
+            section = ""
+            split("", known); split("", printed); split("", output); split("", all)
+        }
+        /^ +(Running|Doc-tests) / { end_program(); program = $0; sub(/^ +(Running )?/, "", program); next }
+        { all[total++ % keep] = $0 }
+        /^---- .* stdout ----$/ { section = $0; sub(/^---- /, "", section); sub(/ stdout ----$/, "", section); listed = 0; next }
+        /^(failures|successes):$/ { section = ""; listed = ($0 == "failures:"); next }
+        # Where the output of another process comes between, this list alone has the name.
+        listed && /^    [^ ]+$/ { fails($1); next }
+        /^test .* \.\.\. FAILED$/ { sub(/^test /, ""); sub(/ - should panic \.\.\. FAILED$| \.\.\. FAILED$/, ""); fails($0); failed = 1 }
+        /^test result: FAILED/ || /^     FAILED: / { failed = 1; section = ""; listed = 0 }
+        # A trace of calls would take the place of what the test said.
+        /^stack backtrace:$/ { in_trace = 1 }
+        in_trace && !/^(stack backtrace:$| +[0-9]+: | +at )/ { in_trace = 0 }
+        section != "" && !in_trace { output[section, printed[section]++ % keep] = $0 }
+        END { end_program(); if (names != "") printf "\n%s", names }
+    ' "$1"
+}
+
+# What failed, from what the phases printed, and last the names: the end of a long log is enough to find it.
+repeat_failures() {
+    local i log found names=
+    printf '\n== what failed\n'
+    for i in "${!PHASE_NAMES[@]}"; do
+        [[ ${PHASE_RESULTS[i]} == FAILED ]] || continue
+        log=$PHASE_LOGS/$i
+        if grep -qxsF "== what failed" "$log"; then
+            # A script that has phases too, and has said it already.
+            found=$(awk '/^== what failed$/ { text = ""; next } { text = text $0 "\n" } END { printf "%s", text }' "$log")
+        else
+            found=$(failed_tests "$log")
+        fi
+        if [[ -z $found ]]; then
+            found=$(tail -n "$REPEATED_LINES" "$log")$'\n'"==> failed: ${PHASE_NAMES[i]}"
+        fi
+        printf '\n-- %s\n%s\n' "${PHASE_NAMES[i]}" "$(grep -v '^==> failed: ' <<<"$found")"
+        names+=$(grep '^==> failed: ' <<<"$found" || true)$'\n'
+    done
+    printf '\n%s' "$names"
+}
+
+# Prints the table, and again what failed; fails when a phase failed.
 phase_table() {
     local i failed=0 total=0
     printf '\n%-44s %7s  %s\n' phase seconds result
@@ -357,6 +472,7 @@ phase_table() {
     printf '%-44s %7d  ' total "$total"
     if ((failed)); then
         echo "$failed failed"
+        repeat_failures
         return 1
     fi
     echo passed

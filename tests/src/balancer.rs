@@ -36,8 +36,13 @@ pub fn timeout(name: &str) -> Duration {
 }
 
 impl Balancer {
-    /// In front of these two. Only addresses are replaced.
+    /// In front of these two.
     pub async fn before(gateways: [&Process; 2]) -> Self {
+        Self::before_urls(gateways.map(|gateway| gateway.url())).await
+    }
+
+    /// In front of whatever serves there. Only addresses are replaced.
+    pub async fn before_urls(gateways: [&str; 2]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -52,7 +57,7 @@ impl Balancer {
         };
         replace("bind :8080", &format!("bind {address}"));
         for (name, gateway) in ["gateway-a", "gateway-b"].iter().zip(gateways) {
-            let address = gateway.url().trim_start_matches("http://");
+            let address = gateway.trim_start_matches("http://");
             replace(
                 &format!("server {name} {name}:8080"),
                 &format!("server {name} {address}"),

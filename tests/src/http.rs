@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -23,15 +24,30 @@ pub struct Job {
 
 impl Client {
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(90))
-            .build()
-            .expect("client");
+        let http = Self::builder().build().expect("client");
         Self {
             base: base.to_owned(),
             http,
         }
+    }
+
+    /// With an API key in every request.
+    pub fn with_key(base: &str, key: &'static str) -> Self {
+        let headers = [(
+            HeaderName::from_static("x-api-key"),
+            HeaderValue::from_static(key),
+        )];
+        let http = Self::builder().default_headers(headers.into_iter().collect());
+        Self {
+            base: base.to_owned(),
+            http: http.build().expect("client"),
+        }
+    }
+
+    fn builder() -> reqwest::ClientBuilder {
+        reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(90))
     }
 
     /// The same connections to another gateway.

@@ -1,5 +1,6 @@
 //! A look into topics, and records that no gateway would write.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -10,6 +11,21 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// Everything that lies on a topic now, partition by partition.
 pub fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
+    let mut messages = Vec::new();
+    // Who counts on what is missing finds out by what it compares.
+    let _ = read_each(bootstrap, topic, |message| messages.push(message));
+    messages
+}
+
+/// The same, one record after the other, so that a long topic needs no memory.
+///
+/// # Errors
+/// When no record comes for a minute although there are more.
+pub fn read_each(
+    bootstrap: &str,
+    topic: &str,
+    mut each: impl FnMut(OwnedMessage),
+) -> Result<(), String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", "tests-reader")
@@ -21,25 +37,41 @@ pub fn read_all(bootstrap: &str, topic: &str) -> Vec<OwnedMessage> {
         .fetch_metadata(Some(topic), limit)
         .expect("metadata");
     let mut positions = TopicPartitionList::new();
-    let mut expected = 0;
+    // What is still to come of each partition: a record may be delivered again, so they are not just counted.
+    let mut left = BTreeMap::new();
     for partition in metadata.topics()[0].partitions() {
         let (low, high) = consumer
             .fetch_watermarks(topic, partition.id(), limit)
             .expect("watermarks");
-        expected += high - low;
+        if low < high {
+            left.insert(partition.id(), (low, high));
+        }
         positions
             .add_partition_offset(topic, partition.id(), Offset::Beginning)
             .expect("an offset");
     }
     consumer.assign(&positions).expect("assign");
-    let begun = Instant::now();
-    let mut messages = Vec::new();
-    while (messages.len() as i64) < expected && begun.elapsed() < Duration::from_secs(60) {
+    let mut last = Instant::now();
+    while !left.is_empty() {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            messages.push(message.detach());
+            let (partition, offset) = (message.partition(), message.offset());
+            let Some((next, end)) = left.get_mut(&partition) else {
+                continue;
+            };
+            if offset < *next {
+                continue;
+            }
+            *next = offset + 1;
+            if *next >= *end {
+                left.remove(&partition);
+            }
+            each(message.detach());
+            last = Instant::now();
+        } else if last.elapsed() > Duration::from_secs(60) {
+            return Err(format!("records of {topic} did not come: {left:?}"));
         }
     }
-    messages
+    Ok(())
 }
 
 /// The text of a header.

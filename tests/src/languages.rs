@@ -80,6 +80,8 @@ pub fn kafka_worker(stack: &Stack, name: &str, script: &str) -> Process {
         .env("REGISTRY_URL", &stack.servers.registry)
         .env("TIDEGATE_PREFIX", &stack.prefix)
         .env("POOL", "text")
+        // As the stack configures them.
+        .env("SHORTEST_DELAY", "200ms")
         .env("PYTHONPATH", folder().join("python-kafka"))
         // Nothing is left in the checkout.
         .env("PYTHONDONTWRITEBYTECODE", "1");

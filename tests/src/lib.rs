@@ -29,6 +29,7 @@ pub mod rows;
 pub mod scripts;
 pub mod stack;
 pub mod stall;
+pub mod storm;
 pub mod topics;
 pub mod traffic;
 pub mod unreadable;

@@ -36,6 +36,10 @@ pub fn job(job_type: &str, reply_partition: i32) -> JobMessage {
         request: RequestInfo::default(),
         content_type: Some("application/json".to_owned()),
         body: "7".into(),
+        serial_key: None,
+        not_before: None,
+        retry_of: None,
+        redrives: 0,
     }
 }
 

@@ -56,6 +56,15 @@ pub struct Broker {
 impl Broker {
     /// Starts one broker or three.
     pub fn up(brokers: u32, registry: bool) -> Self {
+        Self::start(brokers, registry, &[])
+    }
+
+    /// One broker that asks for a login, and allows nothing that no ACL allows.
+    pub fn up_with_acls() -> Self {
+        Self::start(1, false, &["--acls"])
+    }
+
+    fn start(brokers: u32, registry: bool, options: &[&str]) -> Self {
         let (name, brokers) = (unique(), brokers.to_string());
         let mut arguments = vec![
             "up",
@@ -69,6 +78,7 @@ impl Broker {
         if !registry {
             arguments.push("--no-registry");
         }
+        arguments.extend(options);
         let lines = script("kafka", &arguments);
         let bootstrap = value(&lines, "KAFKA_BROKERS");
         let registry = if registry {
@@ -94,6 +104,13 @@ impl Broker {
             "kafka",
             &["broker", verb, &number.to_string(), "--name", &self.name],
         );
+    }
+
+    /// Kafka's own tool for ACLs, as its administrator.
+    pub fn acls(&self, arguments: &[&str]) {
+        let mut all = vec!["acls", "--name", &self.name, "--"];
+        all.extend(arguments);
+        script("kafka", &all);
     }
 
     /// The same for the registry.

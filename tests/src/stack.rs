@@ -79,8 +79,10 @@ handler = { kind = "command", program = ["sh", "-c", "sleep \"$(cat)\"; echo sle
 content = "any"
 mode = "async"
 
+# Tried once: most installations of tests have no scheduler.
 [types.fail]
 handler = { kind = "command", program = ["sh", "-c", "echo broken >&2; exit 3"] }
+retry = { attempts = 1 }
 
 [types.process-report]
 handler = { kind = "custom", name = "process-report" }
@@ -131,6 +133,8 @@ impl Stack {
             "kafka.partitions.jobs=4".into(),
             "kafka.partitions.replies=8".into(),
             "kafka.partitions.dead_letters=2".into(),
+            "kafka.partitions.delay=2".into(),
+            "kafka.delay_rungs=[\"200ms\", \"1s\", \"4s\"]".into(),
             "kafka.session_timeout=6s".into(),
             format!("registry.url={}", servers.registry),
             format!("store.url={store}"),
@@ -230,6 +234,11 @@ impl Stack {
     /// Starts a worker and waits until it is ready.
     pub async fn worker(&self, name: &str) -> Process {
         self.ready(self.start("worker", name, &[])).await
+    }
+
+    /// Starts a scheduler and waits until it is ready.
+    pub async fn scheduler(&self, name: &str) -> Process {
+        self.ready(self.start("scheduler", name, &[])).await
     }
 
     /// Waits until a role is ready.

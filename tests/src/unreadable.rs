@@ -67,6 +67,8 @@ pub fn completed(job: &JobMessage) -> JobEvent {
         error: None,
         progress: None,
         timings: None,
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }
 

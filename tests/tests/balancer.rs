@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -212,6 +216,95 @@ async fn a_gateway_stops_without_refusing_a_request() {
         );
         let refused = unlike_success(&answers);
         assert!(refused.is_empty(), "{refused:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_gateway_is_lost_over_is_sent_again_only_where_that_does_no_harm() {
+    let (dying, living) = (HalfGateway::start(true), HalfGateway::start(false));
+    let balancer = Balancer::before_urls([&dying.url, &living.url]).await;
+    let address = balancer.url.trim_start_matches("http://");
+    let ask = |request: &str| {
+        let request = format!("{request}host: jobs\r\nconnection: close\r\n");
+        let request = request + "content-length: 2\r\n\r\n{}";
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    until_true("a gateway is known", secs(10), || async {
+        ask("GET /balancer HTTP/1.1\r\n").starts_with("HTTP/1.1 200")
+    })
+    .await;
+    for (request, again) in [
+        ("GET /v1/jobs/1 HTTP/1.1\r\n", true),
+        (
+            "POST /v1/jobs/echo HTTP/1.1\r\nidempotency-key: 7\r\n",
+            true,
+        ),
+        ("POST /v1/jobs/echo HTTP/1.1\r\n", false),
+        ("POST /v1/jobs/1/cancel HTTP/1.1\r\n", false),
+    ] {
+        let before = (dying.requests(), living.requests());
+        let answers: Vec<_> = (0..12).map(|_| ask(request)).collect();
+        let (lost, served) = (dying.requests() - before.0, living.requests() - before.1);
+        let good = answers
+            .iter()
+            .filter(|answer| answer.starts_with("HTTP/1.1 200"));
+        println!("{request:?}: {lost} gateways lost, {served} answers");
+        assert!(lost > 0, "{request:?}: the dying one was never asked");
+        assert_eq!(good.count(), served, "{request:?}: {answers:#?}");
+        assert_eq!(served, if again { 12 } else { 12 - lost }, "{request:?}");
+        for answer in answers
+            .iter()
+            .filter(|answer| !answer.starts_with("HTTP/1.1 200"))
+        {
+            assert!(
+                answer.contains("502") && answer.contains("gateway-lost"),
+                "{answer}"
+            );
+        }
+    }
+}
+
+/// Says that it is ready, and counts what else it is asked: which it answers, or hangs up over.
+struct HalfGateway {
+    url: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl HalfGateway {
+    /// Serves for as long as the test runs.
+    fn start(dying: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let Ok(mut connection) = connection else {
+                    return;
+                };
+                let mut bytes = [0; 4096];
+                // A check may come and go without a word.
+                let read = connection.read(&mut bytes).unwrap_or(0);
+                let is_check = bytes.starts_with(b"GET /readyz ");
+                if read > 0 && !is_check {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                if is_check || !dying {
+                    let answer =
+                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+                    let _ = connection.write_all(answer.as_bytes());
+                }
+            }
+        });
+        Self { url, requests }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 

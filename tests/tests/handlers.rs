@@ -37,7 +37,9 @@ fn failing(http: &HttpWorker) -> String {
         ),
     ];
     let table = |(name, handler): (&str, String)| {
-        format!("[types.{name}]\nhandler = {handler}\nattempt_timeout = \"2s\"\n")
+        format!(
+            "[types.{name}]\nhandler = {handler}\nattempt_timeout = \"2s\"\nretry = {{ attempts = 1 }}\n"
+        )
     };
     types.map(table).concat()
 }
@@ -217,23 +219,24 @@ const PLAIN: &str = "[types.echo]\nhandler = { kind = \"echo\" }\n";
 const SPECIAL: &str = "[types.special]\nhandler = { kind = \"echo\" }\n";
 
 #[tokio::test]
-async fn a_type_that_a_worker_does_not_know_is_handed_on_and_never_lost() {
+async fn a_type_that_a_worker_does_not_know_is_parked_and_never_lost() {
     const JOBS: usize = 30;
     let mut stack = Stack::new().await;
-    stack.set("worker.hand_on_after=200ms");
-    stack.set("worker.hand_on_at_most=1s");
+    stack.set("worker.park_after=200ms");
+    stack.set("worker.park_at_most=1s");
     stack.configure(SPECIAL);
     let gateway = stack.gateway("gateway").await;
     let client = Client::new(gateway.url());
     let without = stack.with_types(PLAIN);
     let plain = without.worker("plain").await;
+    let _scheduler = stack.scheduler("scheduler").await;
 
     let mut ids = Vec::new();
     for number in 0..JOBS {
         ids.push(client.accept("special", number.to_string()).await.id);
     }
     let operator = Client::new(plain.url());
-    let handed_on = until("every job was handed on", secs(20), || async {
+    let parked = until("every job was parked", secs(20), || async {
         let count = operator.metric("tidegate_jobs_parked_total").await;
         (count >= JOBS as f64).then_some(count)
     })
@@ -254,7 +257,7 @@ async fn a_type_that_a_worker_does_not_know_is_handed_on_and_never_lost() {
         );
     }
     println!(
-        "{handed_on} hand-overs before, all ended {:.1?} after the other worker came",
+        "parked {parked} times before, all ended {:.1?} after the other worker came",
         begun.elapsed()
     );
 }

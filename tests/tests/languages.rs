@@ -177,6 +177,7 @@ async fn whatever_a_kafka_worker_in_python_does_the_status_of_its_job_stays_righ
     let http = http_worker(&stack, "python");
     stack.write_types(&format!("{}\n{SHOUT}", types(&[("python", &http)])));
     let gateway = stack.gateway("gateway").await;
+    let _scheduler = stack.scheduler("scheduler").await;
     let client = Client::new(gateway.url());
     let start = |name| kafka_worker(&stack, name, "tests/workers/misbehaving.py");
     let first = start("first");
@@ -234,13 +235,13 @@ async fn whatever_a_kafka_worker_in_python_does_the_status_of_its_job_stays_righ
     assert_eq!(answer(&client, "text-stats", good.into()).await, fine(good));
     late(&client, &python).await;
 
-    // It is killed over a job, and has handed on another that it does not know: the next worker ends both.
+    // It is killed over a job, and has parked another that it does not know: the next worker ends both.
     let unknown = client.accept("shout", "\"hello\"").await;
-    until_true("the job was handed on", secs(20), || async {
-        let topic = format!("{}jobs.text.normal", stack.prefix);
+    until_true("the job was parked", secs(20), || async {
+        let topic = format!("{}delay.200ms", stack.prefix);
         let jobs = kafka::read_all(&stack.servers.kafka, &topic);
         jobs.iter()
-            .any(|job| kafka::header(job, "handed-on").is_some())
+            .any(|job| kafka::header(job, "parked").is_some())
     })
     .await;
     let hanging = client.accept("text-stats", "hang").await;

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "long/fairness.rs"]
+mod fairness;
+#[path = "long/offsets.rs"]
+mod offsets;
 #[path = "long/replicas.rs"]
 mod replicas;
 #[path = "long/restarts.rs"]
 mod restarts;
+#[path = "long/schedules.rs"]
+mod schedules;
 
 use tidegate_tests::churn::churn;
 use tidegate_tests::{Client, Stack, rows, secs, stall, until};

@@ -146,6 +146,7 @@ keys = [{ name = "tests", tenant = "shop", sha256 = "ce8f2a566e155a4b96c8b3fadd3
 # Says its body on standard error, and fails.
 [types.tell]
 handler = { kind = "command", program = ["sh", "-c", "cat >&2; exit 3"] }
+retry = { attempts = 1 }
 "#;
 
 /// Every line of a log, read as JSON.

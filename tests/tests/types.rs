@@ -59,11 +59,12 @@ async fn two_thousand_jobs_end_well_while_their_types_change() {
     let shared = stack.dir.path().join("shared.toml");
     std::fs::write(&shared, version(30, true, "")).unwrap();
     stack.set(&format!("types_file={}", shared.display()));
-    stack.set("worker.hand_on_after=100ms");
-    stack.set("worker.hand_on_at_most=1s");
+    stack.set("worker.park_after=100ms");
+    stack.set("worker.park_at_most=1s");
     stack.set("worker.concurrency=8");
-    let (gateway, one, two) = tokio::join!(
+    let (gateway, _scheduler, one, two) = tokio::join!(
         stack.gateway("gateway"),
+        stack.scheduler("scheduler"),
         stack.worker("worker-one"),
         stack.worker("worker-two")
     );
@@ -134,7 +135,7 @@ async fn two_thousand_jobs_end_well_while_their_types_change() {
         "{accepted} accepted, {refused} refused"
     );
 
-    // `guest` is in force at the end, so what was handed on meanwhile has somewhere to run.
+    // `guest` is in force at the end, so what was parked meanwhile has somewhere to run.
     let rows = until("every job has ended", secs(60), || async {
         let rows = rows::rows(&stack).await;
         let ended = rows.values().filter(|row| row.is_ended()).count();
@@ -147,9 +148,9 @@ async fn two_thousand_jobs_end_well_while_their_types_change() {
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
     let metric = async |role: &Process, name: &str| Client::new(role.url()).metric(name).await;
-    let mut handed_on = 0.0;
+    let mut parked = 0.0;
     for worker in [&one, &two] {
-        handed_on += metric(worker, "tidegate_jobs_parked_total").await;
+        parked += metric(worker, "tidegate_jobs_parked_total").await;
         // Six good versions and two bad ones.
         assert_eq!(
             metric(worker, "tidegate_job_types_reloads_total").await,
@@ -163,10 +164,10 @@ async fn two_thousand_jobs_end_well_while_their_types_change() {
         );
     }
     println!(
-        "types: {accepted} jobs accepted and completed, {refused} refused while their type was away, {handed_on} \
-         hand-overs, 6 changes and 2 broken files in {:.1} s",
+        "types: {accepted} jobs accepted and completed, {refused} refused while their type was away, {parked} times \
+         parked, 6 changes and 2 broken files in {:.1} s",
         begun.elapsed().as_secs_f64()
     );
-    assert!(handed_on > 0.0, "some jobs met a worker without their type");
+    assert!(parked > 0.0, "some jobs met a worker without their type");
     assert_eq!(rows::assert_agree(&stack).await, accepted + 2);
 }

@@ -106,6 +106,19 @@ pub struct JobEvent {
     pub progress: Option<Progress>,
     /// With an end that a worker came to.
     pub timings: Option<Timings>,
+    /// With `retry_scheduled`: when the next attempt is due. With `accepted`: when a delayed job is.
+    pub next_attempt_at: Option<Millis>,
+    /// With an end whose record lies on the dead-letters topic.
+    pub dead_letter: Option<DeadLetterPlace>,
+}
+
+/// Where a record lies on the dead-letters topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterPlace {
+    /// Of that topic.
+    pub partition: i32,
+    /// In that partition.
+    pub offset: i64,
 }
 
 /// The facts of a job that its row shows.
@@ -127,6 +140,8 @@ pub struct JobSummary {
     pub deadline: Millis,
     /// The trace that the job belongs to: 32 hexadecimal digits.
     pub trace_id: Option<String>,
+    /// The ended job that this one does again.
+    pub retry_of: Option<JobId>,
 }
 
 impl JobSummary {
@@ -140,6 +155,7 @@ impl JobSummary {
             created_at: job.created_at,
             deadline: job.deadline,
             trace_id,
+            retry_of: job.retry_of,
         }
     }
 }
@@ -207,6 +223,9 @@ pub struct JobError {
     pub retry_after_ms: Option<i64>,
     /// More, as JSON text.
     pub details: Option<String>,
+    /// How many attempts the job's type allows, where that is known.
+    #[serde(default)]
+    pub attempts: Option<i32>,
 }
 
 /// How far a handler is.
@@ -262,4 +281,29 @@ pub struct DeadLetter {
     /// The value as it was.
     #[serde(with = "crate::job::optional_body")]
     pub value: Option<Bytes>,
+    /// The job's type, if it could be read.
+    #[serde(rename = "type")]
+    pub job_type: Option<String>,
+    /// For whom the job was run, if that could be read.
+    pub tenant: Option<String>,
+    /// How many attempts the job's type allows; 0 where nothing ran.
+    pub attempts: i32,
+    /// How many jobs lie before this one on the chain of `retryOf`.
+    pub redrives: i32,
+    /// Code and message of the first attempt that failed, if it was not the last.
+    pub first_error: Option<String>,
+    /// Of the last attempt.
+    pub last_error: Option<JobError>,
+    /// The trace that the job belongs to: 32 hexadecimal digits.
+    pub trace_id: Option<String>,
+}
+
+impl DeadLetter {
+    /// Adds what is known of the job.
+    pub fn describe(&mut self, job: Option<&JobSummary>) {
+        let Some(job) = job else { return };
+        self.job_type = Some(job.job_type.to_string());
+        self.tenant = Some(job.tenant.to_string());
+        self.trace_id.clone_from(&job.trace_id);
+    }
 }

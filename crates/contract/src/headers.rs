@@ -24,8 +24,24 @@ pub const CONTENT_TYPE: &str = "content-type";
 pub const DEADLINE: &str = "deadline";
 /// On the replies topic: the kind of the event.
 pub const EVENT: &str = "event";
-/// How often a record has been handed on by workers that do not know its type.
-pub const HANDED_ON: &str = "handed-on";
+/// How often a job has been parked since its last attempt: put on the delay ladder without one.
+pub const PARKED: &str = "parked";
+/// Of a pause on the control topic: when it ends, RFC 3339.
+pub const UNTIL: &str = "until";
+/// Of a beat on the control topic: records whose jobs run on partitions that their worker has given up.
+pub const RUNNING: &str = "running";
+/// Of a beat on the control topic: such records whose jobs have ended.
+pub const DONE: &str = "done";
+/// On the delay ladder: when the record is due at its target, RFC 3339.
+pub const DUE: &str = "due";
+/// On the delay ladder: the topic that the record goes to when it is due.
+pub const TARGET: &str = "target";
+/// On the delay ladder: the partition of the target, where it matters.
+pub const TARGET_PARTITION: &str = "target-partition";
+/// Of a further attempt: code and message of the first one that failed.
+pub const FIRST_ERROR: &str = "first-error";
+/// On the dead letters: why the record lies there.
+pub const REASON: &str = "reason";
 /// W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
 /// W3C Trace Context.
@@ -93,6 +109,11 @@ impl RecordHeaders {
             Some((_, old)) => *old = value,
             None => self.0.push((name, value)),
         }
+    }
+
+    /// Takes a header away, if it is there.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
     }
 
     /// The value of a header.
@@ -172,9 +193,51 @@ impl RecordHeaders {
         }
     }
 
-    /// How often the record has been handed on; 0 when the header is missing or unreadable.
-    pub fn handed_on(&self) -> u32 {
-        self.get(HANDED_ON)
+    /// When a record of the delay ladder is due.
+    pub fn due(&self) -> Result<Millis, HeaderError> {
+        let text = self.required(DUE)?;
+        parse_rfc3339(text).ok_or(HeaderError::Malformed {
+            name: DUE,
+            allowed: "RFC 3339 in UTC",
+        })
+    }
+
+    /// Where a record of the delay ladder goes when it is due: topic and, if it matters, partition.
+    pub fn target(&self) -> Result<(&str, Option<i32>), HeaderError> {
+        let topic = self.required(TARGET)?;
+        let partition = match self.get(TARGET_PARTITION) {
+            None => None,
+            Some(text) => {
+                let number = text.parse().ok().filter(|number| *number >= 0);
+                Some(number.ok_or(HeaderError::Malformed {
+                    name: TARGET_PARTITION,
+                    allowed: "a whole number from 0",
+                })?)
+            }
+        };
+        Ok((topic, partition))
+    }
+
+    /// Makes these the headers of a record that waits on the delay ladder.
+    pub fn delay(&mut self, due: Millis, target: &str, partition: Option<i32>) {
+        self.set(DUE, rfc3339(due));
+        self.set(TARGET, target);
+        match partition {
+            Some(partition) => self.set(TARGET_PARTITION, partition.to_string()),
+            None => self.remove(TARGET_PARTITION),
+        }
+    }
+
+    /// The headers as they were before [`delay`](Self::delay).
+    pub fn undelay(&mut self) {
+        for name in [DUE, TARGET, TARGET_PARTITION] {
+            self.remove(name);
+        }
+    }
+
+    /// How often the job has been parked since its last attempt; 0 when the header is missing or unreadable.
+    pub fn parked(&self) -> u32 {
+        self.get(PARKED)
             .and_then(|text| text.parse().ok())
             .unwrap_or(0)
     }

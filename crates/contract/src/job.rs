@@ -11,7 +11,8 @@ use crate::time::Millis;
 
 /// One job as accepted. Every attempt sees the same record, byte for byte in its body.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+// Avro's name of the record: what is read straight into the struct must agree with it.
+#[serde(rename = "Job", rename_all = "camelCase")]
 pub struct JobMessage {
     /// Identity, Kafka key and correlation id.
     pub job_id: JobId,
@@ -39,11 +40,27 @@ pub struct JobMessage {
     /// What the client sent, unchanged.
     #[serde(with = "body")]
     pub body: Bytes,
+    /// Jobs of one key run one at a time. Reserved: set by nobody in this version.
+    pub serial_key: Option<String>,
+    /// The client asked for the first attempt not to begin before this.
+    pub not_before: Option<Millis>,
+    /// The ended job that this one does again.
+    pub retry_of: Option<JobId>,
+    /// How many jobs lie before this one on the chain of `retry_of`.
+    pub redrives: i32,
+}
+
+impl JobMessage {
+    /// When the job's time begins to count: when it was accepted, or when a delayed one was due.
+    pub fn begins_at(&self) -> Millis {
+        self.not_before
+            .map_or(self.created_at, |at| at.max(self.created_at))
+    }
 }
 
 /// The parts of the HTTP request that are passed on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename = "Request", rename_all = "camelCase")]
 pub struct RequestInfo {
     /// Such as `POST`.
     pub method: String,

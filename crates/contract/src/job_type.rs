@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::breaker::BreakerPolicy;
 use crate::names::{JobType, Pool, Tier, nearest};
+use crate::retry::RetryPolicy;
 
 /// Every job type that an installation knows.
 pub type JobTypes = BTreeMap<JobType, JobTypeSpec>;
@@ -45,6 +47,9 @@ pub enum HandlerSpec {
         /// Largest answer that is read, in bytes.
         #[serde(default = "default_answer_limit")]
         max_answer_bytes: usize,
+        /// When the URL's server counts as down, so that its jobs wait without spending attempts.
+        #[serde(default)]
+        breaker: BreakerPolicy,
     },
     /// Runs a program: body on standard input, result on standard output.
     Command {
@@ -73,7 +78,7 @@ fn default_output_type() -> String {
 }
 
 /// Settings of one job type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobTypeSpec {
     /// What runs it.
@@ -93,6 +98,9 @@ pub struct JobTypeSpec {
     /// How long a request waits that does not say so itself.
     #[serde(default = "default_wait", with = "humantime_serde")]
     pub wait: Duration,
+    /// Jobs of this type that run at once in one worker process; 0: as many as it has slots.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_running: usize,
     /// Longest run of one attempt.
     #[serde(default = "default_attempt_timeout", with = "humantime_serde")]
     pub attempt_timeout: Duration,
@@ -105,6 +113,13 @@ pub struct JobTypeSpec {
     /// Request headers that the handler gets to see (lower case).
     #[serde(default)]
     pub pass_headers: Vec<String>,
+    /// What follows a failed attempt.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn default_wait() -> Duration {
@@ -129,10 +144,12 @@ impl JobTypeSpec {
             allowed_tiers: Vec::new(),
             mode: Mode::default(),
             wait: default_wait(),
+            max_running: 0,
             attempt_timeout: default_attempt_timeout(),
             deadline: default_deadline(),
             content: Content::default(),
             pass_headers: Vec::new(),
+            retry: RetryPolicy::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Topic and group names under a configurable prefix.
 
+use std::time::Duration;
+
 use crate::names::{Pool, Tier};
 
 /// Partitions that `topics create` gives a jobs topic.
@@ -8,6 +10,12 @@ pub const JOBS_PARTITIONS: i32 = 12;
 pub const REPLIES_PARTITIONS: i32 = 64;
 /// Partitions that `topics create` gives the dead letters.
 pub const DEAD_LETTERS_PARTITIONS: i32 = 12;
+
+/// Partitions that `topics create` gives each rung of the delay ladder: the most schedulers that share one. Half of
+/// those of a jobs topic, because moving a record is much cheaper than running a job.
+pub const DELAY_PARTITIONS: i32 = 6;
+/// Partitions that `topics create` gives the control topic: every worker reads all of it.
+pub const CONTROL_PARTITIONS: i32 = 1;
 
 /// The names of all topics and groups of one installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +55,28 @@ impl Topics {
         format!("{}dead-letters", self.prefix)
     }
 
+    /// A rung of the delay ladder: `delay.15s`.
+    pub fn delay(&self, rung: Duration) -> String {
+        format!("{}delay.{}", self.prefix, compact(rung))
+    }
+
+    /// The group of the schedulers on a rung.
+    pub fn scheduler_group(&self, rung: Duration) -> String {
+        format!("{}scheduler.{}", self.prefix, compact(rung))
+    }
+
+    /// Whether a record of the delay ladder may be sent there: only to where jobs wait.
+    pub fn is_jobs(&self, topic: &str) -> bool {
+        let rest = topic.strip_prefix(&self.prefix);
+        rest.and_then(|rest| rest.strip_prefix("jobs."))
+            .is_some_and(|rest| !rest.is_empty())
+    }
+
+    /// What every worker and every scheduler is told: jobs that are called off.
+    pub fn control(&self) -> String {
+        format!("{}control", self.prefix)
+    }
+
     /// The group that all gateways join on the replies topic.
     pub fn gateway_group(&self) -> String {
         format!("{}gateway", self.prefix)
@@ -56,6 +86,13 @@ impl Topics {
     pub fn worker_group(&self, pool: &Pool, tier: Tier) -> String {
         format!("{}worker.{pool}.{tier}", self.prefix)
     }
+}
+
+/// A duration as a topic name may hold it: `1s`, `15m`, `1m30s`.
+fn compact(rung: Duration) -> String {
+    humantime::format_duration(rung)
+        .to_string()
+        .replace(' ', "")
 }
 
 #[cfg(test)]
@@ -72,6 +109,12 @@ mod tests {
         );
         assert_eq!(topics.jobs(&gpu, Tier::Low), "tidegate.jobs.gpu.low");
         assert_eq!(topics.replies(), "tidegate.replies");
+        let minute = Duration::from_secs(60);
+        assert_eq!(topics.delay(minute * 15), "tidegate.delay.15m");
+        assert_eq!(topics.delay(minute * 3 / 2), "tidegate.delay.1m30s");
+        assert_eq!(topics.scheduler_group(minute), "tidegate.scheduler.1m");
+        assert!(topics.is_jobs("tidegate.jobs.gpu.low"));
+        assert!(!topics.is_jobs("tidegate.replies") && !topics.is_jobs("jobs.low"));
         assert_eq!(
             topics.worker_group(&gpu, Tier::Low),
             "tidegate.worker.gpu.low"

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use serde_json::Value;
-use tidegate_contract::{EventKind, FaultSource, Pool, Tier, Topics, headers, schema, topics};
+use tidegate_contract::{
+    EventKind, FaultSource, Pool, Tier, Topics, headers, ladder, schema, topics,
+};
 
 fn read(path: &str) -> String {
     let path = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
@@ -76,7 +78,13 @@ fn the_page_has_every_field_kind_header_and_subject() {
         headers::CONTENT_TYPE,
         headers::DEADLINE,
         headers::EVENT,
-        headers::HANDED_ON,
+        headers::PARKED,
+        headers::UNTIL,
+        headers::DUE,
+        headers::TARGET,
+        headers::TARGET_PARTITION,
+        headers::FIRST_ERROR,
+        headers::REASON,
         headers::TRACEPARENT,
         headers::TRACESTATE,
     ] {
@@ -90,7 +98,10 @@ fn the_page_has_the_names_and_numbers_of_topics() {
     let bare = Topics::new("");
     let default = Pool::default();
     let mut told: Vec<_> = Tier::ALL.map(|tier| bare.jobs(&default, tier)).to_vec();
-    told.extend([bare.replies(), bare.dead_letters(), bare.gateway_group()]);
+    told.extend([bare.replies(), bare.dead_letters(), bare.control()]);
+    told.push(bare.gateway_group());
+    told.extend(ladder::RUNGS.map(|rung| bare.delay(rung)));
+    told.push(bare.scheduler_group(ladder::RUNGS[0]));
     for name in told {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
@@ -99,10 +110,12 @@ fn the_page_has_the_names_and_numbers_of_topics() {
     assert!(page.contains(&named(bare.jobs(&pool, Tier::Low))));
     assert!(page.contains(&named(bare.worker_group(&pool, Tier::Low))));
     let numbers = format!(
-        "{} partitions for each jobs topic, {} for `replies`, {} for `dead-letters`",
+        "{} partitions for each jobs topic, {} for `replies`, {} for `dead-letters`, {} for `control`, {} for each `delay.…`",
         topics::JOBS_PARTITIONS,
         topics::REPLIES_PARTITIONS,
-        topics::DEAD_LETTERS_PARTITIONS
+        topics::DEAD_LETTERS_PARTITIONS,
+        topics::CONTROL_PARTITIONS,
+        topics::DELAY_PARTITIONS
     );
     assert!(page.contains(&numbers), "{numbers}");
 }

@@ -59,6 +59,10 @@ fn job() -> JobMessage {
         },
         content_type: Some("application/json".into()),
         body: Bytes::from_static(b"{\"a\":1}\x00\xff"),
+        serial_key: Some("shop-7".into()),
+        not_before: Some(1_738_315_900_000),
+        retry_of: Some(JobId::generate()),
+        redrives: 2,
     }
 }
 
@@ -74,6 +78,8 @@ fn event(kind: EventKind) -> JobEvent {
         error: None,
         progress: None,
         timings: None,
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }
 
@@ -119,6 +125,7 @@ fn events_of_every_kind_fit_their_schema() {
                 retryable: true,
                 retry_after_ms: Some(500),
                 details: Some("{}".into()),
+                attempts: Some(3),
             }),
             progress: Some(Progress {
                 percent: 12.5,
@@ -128,6 +135,11 @@ fn events_of_every_kind_fit_their_schema() {
             timings: Some(Timings {
                 queue_us: 5,
                 handler_us: 7,
+            }),
+            next_attempt_at: Some(9),
+            dead_letter: Some(DeadLetterPlace {
+                partition: 3,
+                offset: 99,
             }),
             ..event(EventKind::Failed)
         };
@@ -150,6 +162,21 @@ fn dead_letters_fit_their_schema() {
         key: Some(Bytes::from_static(b"k")),
         headers: vec![Pair::new("job-id", "?")],
         value: Some(Bytes::from_static(&[1, 2, 3])),
+        job_type: Some("process-report".into()),
+        tenant: Some("acme".into()),
+        attempts: 3,
+        redrives: 1,
+        first_error: Some("timeout: too long".into()),
+        last_error: Some(JobError {
+            code: "timeout".into(),
+            message: "too long".into(),
+            source: FaultSource::Job,
+            retryable: true,
+            retry_after_ms: None,
+            details: None,
+            attempts: Some(3),
+        }),
+        trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
     };
     round_trip(schema::DEAD_LETTER, &letter);
     round_trip(
@@ -158,6 +185,7 @@ fn dead_letters_fit_their_schema() {
             job_id: None,
             key: None,
             value: None,
+            last_error: None,
             ..letter
         },
     );
@@ -222,6 +250,35 @@ fn compatible(old: &str, new: &str) -> bool {
         Schema::parse_str(new).unwrap(),
     );
     SchemaCompatibility::mutual_read(&old, &new).is_ok()
+}
+
+/// Whoever has the schemas of an earlier version reads what we write, and the other way round.
+#[test]
+fn earlier_versions_stay_readable_both_ways() {
+    let earlier = [
+        include_str!("schemas-0.1/job.avsc"),
+        include_str!("schemas-0.1/job-event.avsc"),
+        include_str!("schemas-0.1/dead-letter.avsc"),
+    ];
+    for (message, earlier) in schema::ALL.into_iter().zip(earlier) {
+        assert!(compatible(earlier, message.text), "{}", message.subject);
+        assert_ne!(earlier, message.text);
+    }
+    // Not only by the rules: a job of before is read, with the defaults of what it does not say.
+    let (old, new) = (Schema::parse_str(earlier[0]).unwrap(), parse(schema::JOB));
+    let mut value = to_value(job()).unwrap();
+    let apache_avro::types::Value::Record(fields) = &mut value else {
+        panic!("a record")
+    };
+    fields.retain(|(name, _)| {
+        !["serialKey", "notBefore", "retryOf", "redrives"].contains(&name.as_str())
+    });
+    let writing = GenericDatumWriter::builder(&old).build().unwrap();
+    let datum = writing
+        .write_value_to_vec(value.resolve(&old).unwrap())
+        .unwrap();
+    let read = read::<JobMessage>(&old, &new, &datum);
+    assert_eq!((read.attempt, read.redrives, read.retry_of), (2, 0, None));
 }
 
 /// The check that guards releases refuses what it should: a required field more, a field less, a type changed.

@@ -16,46 +16,67 @@ use crate::topics::{CreateOutcome, TopicInfo, TopicPlan};
 /// One request.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
+/// The broker stamps records itself.
+const APPEND_TIME: &str = "LogAppendTime";
+
 /// Partitions and replicas of those topics that are there. Blocks.
 pub(crate) fn partitions<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[String],
     limit: Duration,
 ) -> Result<Vec<TopicInfo>, KafkaError> {
-    let mut found = Vec::with_capacity(topics.len());
-    for name in topics {
-        let metadata = client
-            .fetch_metadata(Some(name), limit)
-            .map_err(KafkaError::call)?;
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-            continue;
-        };
-        match topic.error().map(Code::from) {
-            None => {}
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => continue,
-            Some(code) => return Err(KafkaError::Unavailable(format!("topic {name}: {code}"))),
-        }
-        let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min();
-        found.push(TopicInfo {
-            name: name.clone(),
-            partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
-            replication: replicas.map_or(0, |count| i32::try_from(count).unwrap_or(i32::MAX)),
-            min_insync: None,
-            retention_ms: None,
-            max_message_bytes: None,
-            unclean_election: None,
-        });
+    let found = topics.iter().map(|name| partitions_of(client, name, limit));
+    found.filter_map(Result::transpose).collect()
+}
+
+/// The same for one topic; `None` if it is not there. Blocks.
+pub(crate) fn partitions_of<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    name: &str,
+    limit: Duration,
+) -> Result<Option<TopicInfo>, KafkaError> {
+    let metadata = client
+        .fetch_metadata(Some(name), limit)
+        .map_err(KafkaError::call)?;
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+        return Ok(None);
+    };
+    match topic.error().map(Code::from) {
+        None => {}
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
+        Some(code) => return Err(KafkaError::of(code, format!("topic {name}: {code}"))),
     }
-    Ok(found)
+    let replicas = topic.partitions().iter().map(|p| p.replicas().len()).min();
+    Ok(Some(TopicInfo {
+        name: name.to_owned(),
+        partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
+        replication: replicas.map_or(0, |count| i32::try_from(count).unwrap_or(i32::MAX)),
+        min_insync: None,
+        retention_ms: None,
+        max_message_bytes: None,
+        compact: None,
+        unclean_election: None,
+        append_time: None,
+    }))
 }
 
 /// Adds what the broker says of the topics' settings.
 pub(crate) async fn settings(
     config: &ClientConfig,
-    mut infos: Vec<TopicInfo>,
+    infos: Vec<TopicInfo>,
 ) -> Result<Vec<TopicInfo>, KafkaError> {
+    let infos = settings_if_told(config, infos).await?;
+    Ok(infos.into_iter().map(|(info, _)| info).collect())
+}
+
+/// The same, and whether it was told of each: the binding keeps the refusal of a single topic to itself, but no topic
+/// is without settings.
+pub(crate) async fn settings_if_told(
+    config: &ClientConfig,
+    infos: Vec<TopicInfo>,
+) -> Result<Vec<(TopicInfo, bool)>, KafkaError> {
     if infos.is_empty() {
-        return Ok(infos);
+        return Ok(Vec::new());
     }
     let names: Vec<_> = infos.iter().map(|info| info.name.clone()).collect();
     let resources = call(config, async |client, options| {
@@ -63,17 +84,34 @@ pub(crate) async fn settings(
         client.describe_configs(&wanted, options).await
     })
     .await?;
-    for (info, resource) in infos.iter_mut().zip(resources) {
-        let resource =
-            resource.map_err(|code| KafkaError::Refused(format!("topic {}: {code}", info.name)))?;
-        let value = |name| value(&resource, name);
-        info.min_insync = value("min.insync.replicas").and_then(|text| text.parse().ok());
-        info.retention_ms = value("retention.ms").and_then(|text| text.parse().ok());
-        info.max_message_bytes = value("max.message.bytes").and_then(|text| text.parse().ok());
-        info.unclean_election =
-            value("unclean.leader.election.enable").and_then(|text| text.parse().ok());
+    let told = infos
+        .into_iter()
+        .zip(resources)
+        .map(|(mut info, resource)| {
+            let resource = resource
+                .map_err(|code| KafkaError::Refused(format!("topic {}: {code}", info.name)))?;
+            fill(&mut info, &resource);
+            Ok((info, !resource.entries.is_empty()))
+        });
+    told.collect()
+}
+
+fn fill(info: &mut TopicInfo, resource: &ConfigResource) {
+    let value = |name| value(resource, name);
+    info.min_insync = value("min.insync.replicas").and_then(|text| text.parse().ok());
+    info.retention_ms = value("retention.ms").and_then(|text| text.parse().ok());
+    info.max_message_bytes = value("max.message.bytes").and_then(|text| text.parse().ok());
+    info.compact = value("cleanup.policy").map(|text| text.contains("compact"));
+    info.unclean_election =
+        value("unclean.leader.election.enable").and_then(|text| text.parse().ok());
+    info.append_time = value("message.timestamp.type").map(|text| text == APPEND_TIME);
+}
+
+fn policy(compact: bool) -> &'static str {
+    match compact {
+        true => "compact,delete",
+        false => "delete",
     }
-    Ok(infos)
 }
 
 fn value<'a>(resource: &'a ConfigResource, name: &str) -> Option<&'a str> {
@@ -165,7 +203,7 @@ async fn make(
         .iter()
         .zip(&settings)
         .map(|(planned, (min_insync, retention, max_bytes))| {
-            NewTopic::new(
+            let topic = NewTopic::new(
                 &planned.name,
                 planned.partitions,
                 TopicReplication::Fixed(planned.replication),
@@ -174,6 +212,11 @@ async fn make(
             .set("retention.ms", retention)
             .set("max.message.bytes", max_bytes)
             .set("unclean.leader.election.enable", "false")
+            .set("cleanup.policy", policy(planned.compact));
+            match planned.append_time {
+                true => topic.set("message.timestamp.type", APPEND_TIME),
+                false => topic,
+            }
         })
         .collect();
     let results = call(config, async |client, options| {

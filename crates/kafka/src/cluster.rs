@@ -17,6 +17,7 @@ use crate::error::{KafkaError, TopicsError};
 use crate::producer::{Limits, Producer};
 use crate::settings::KafkaSettings;
 use crate::topics::{CreateOutcome, TopicInfo, TopicPlan, check_topics, more_topics};
+use crate::trouble::Trouble;
 
 /// Bytes that a consumer which is assigned by hand fetches ahead; one answer of a broker may hold as much again.
 const AHEAD: usize = 4 << 20;
@@ -25,7 +26,7 @@ const AHEAD: usize = 4 << 20;
 const EVENTS: usize = 32;
 
 /// How the ids of embedded clusters begin, whichever process they are in.
-const EMBEDDED_ID: &str = "mockCluster";
+pub(crate) const EMBEDDED_ID: &str = "mockCluster";
 
 /// What a cluster says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ type Asking = BaseConsumer<Questions>;
 
 pub(crate) struct Questions {
     contact: Contact,
+    trouble: Trouble,
 }
 
 impl ClientContext for Questions {
@@ -70,6 +72,7 @@ impl ClientContext for Questions {
     fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
         // Whoever asks is told.
         tracing::debug!(%error, reason, "kafka client");
+        self.trouble.note(&error, reason);
     }
 }
 
@@ -125,7 +128,9 @@ impl Cluster {
                 "topic.metadata.propagation.max.ms",
                 millis(timeout.min(Duration::from_secs(2))),
             )
-            .set("linger.ms", millis(settings.linger))
+            // Records are gathered before they come here. With one request at a time librdkafka would look at the queues of
+            // all partitions again and again, without a pause, for as long as one is under way and others wait.
+            .set("linger.ms", "0")
             .set(
                 "queue.buffering.max.messages",
                 settings.queue_messages.max(1).to_string(),
@@ -140,7 +145,13 @@ impl Cluster {
             dead_letters: self.topics().dead_letters(),
             dead_letter: self.max_dead_letter(),
         };
-        Producer::new(config, limits, self.guard())
+        Producer::new(
+            config,
+            limits,
+            settings.linger,
+            settings.queue_messages.max(1),
+            self.guard(),
+        )
     }
 
     /// A new member of a group. Must be called on a tokio runtime.
@@ -151,6 +162,9 @@ impl Cluster {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", options.partition_eof.to_string());
+        if let Some(wait) = options.fetch_wait {
+            config.set("fetch.wait.max.ms", millis(wait));
+        }
         GroupConsumer::new(&config, options, self.guard())
     }
 
@@ -169,7 +183,7 @@ impl Cluster {
     }
 
     /// The same for any topic, telling of the ends of partitions.
-    pub(crate) fn assigned_consumer_with_ends(
+    pub fn assigned_consumer_with_ends(
         &self,
         topic: &str,
         client_id: &str,
@@ -179,7 +193,7 @@ impl Cluster {
         AssignedConsumer::new(&config, topic.to_owned())
     }
 
-    fn hand_assigned(&self, client_id: &str) -> ClientConfig {
+    pub(crate) fn hand_assigned(&self, client_id: &str) -> ClientConfig {
         let mut config = self.consumer(client_id, AHEAD);
         // Needed to be a consumer at all; nobody joins it and nothing is committed to it.
         config
@@ -297,10 +311,18 @@ impl Cluster {
         let client = self.asking()?;
         let asked = tokio::task::spawn_blocking(move || {
             // Served here because nobody polls this client: errors and logs would pile up.
-            for _ in 0..EVENTS {
-                let _ = client.poll(Duration::ZERO);
-            }
-            call(&client)
+            let serve = || {
+                for _ in 0..EVENTS {
+                    let _ = client.poll(Duration::ZERO);
+                }
+            };
+            serve();
+            let trouble = &client.context().trouble;
+            trouble.forget();
+            call(&client).map_err(|error| {
+                serve();
+                trouble.explain(error)
+            })
         });
         match tokio::time::timeout(limit * 2 + Duration::from_millis(200), asked).await {
             Ok(Ok(answer)) => answer,
@@ -323,7 +345,10 @@ impl Cluster {
         let mut config = self.admin_config();
         let contact = Contact::of(&mut config);
         let client: Asking = config
-            .create_with_context(Questions { contact })
+            .create_with_context(Questions {
+                contact,
+                trouble: Trouble::default(),
+            })
             .map_err(|error| KafkaError::Settings(error.to_string()))?;
         let client = Arc::new(client);
         if let Some(lost) = kept.replace(client.clone()) {
@@ -374,7 +399,7 @@ impl Cluster {
         }
     }
 
-    fn admin_config(&self) -> ClientConfig {
+    pub(crate) fn admin_config(&self) -> ClientConfig {
         let mut config = self.base("tidegate-admin");
         self.pass_through(&mut config);
         config

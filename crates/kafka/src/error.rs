@@ -1,6 +1,6 @@
 //! What can go wrong between a client and the broker, apart from producing.
 
-use rdkafka::error::KafkaError as Native;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 
 use crate::topics::TopicProblem;
 
@@ -16,6 +16,14 @@ pub enum KafkaError {
     /// The broker answered, and the answer is no.
     #[error("kafka refused: {0}")]
     Refused(String),
+    /// The broker does not know who asks.
+    #[error(
+        "kafka does not take this login ({0}): check sasl.username, sasl.password and sasl.mechanism in [kafka.librdkafka]"
+    )]
+    Login(String),
+    /// The broker knows who asks, and its ACLs do not allow it.
+    #[error("kafka's ACLs do not allow it: {0}")]
+    Denied(String),
 }
 
 /// Why topics cannot be said to be good.
@@ -35,7 +43,22 @@ impl KafkaError {
     }
 
     pub(crate) fn call(error: Native) -> Self {
-        KafkaError::Unavailable(describe(&error))
+        let text = describe(&error);
+        match error.rdkafka_error_code() {
+            Some(code) => Self::of(code, text),
+            None => KafkaError::Unavailable(text),
+        }
+    }
+
+    /// What a code means; `text` says more.
+    pub(crate) fn of(code: Code, text: String) -> Self {
+        match code {
+            Code::Authentication | Code::SaslAuthenticationFailed => KafkaError::Login(text),
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed => KafkaError::Denied(text),
+            _ => KafkaError::Unavailable(text),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tidegate_contract::schema::{self, MessageSchema};
 use crate::settings::RegistrySettings;
 
 /// What every subject of ours must keep: any version reads what any other wrote.
-const LEVEL: &str = "FULL_TRANSITIVE";
+pub const LEVEL: &str = "FULL_TRANSITIVE";
 
 /// Error codes of the Confluent interface.
 const SUBJECT_NOT_FOUND: u32 = 40401;
@@ -73,6 +73,22 @@ pub async fn check_schemas(
     let mut found = Vec::new();
     for message in schema::ALL {
         found.push(client.check(message).await?);
+    }
+    Ok(found)
+}
+
+/// The compatibility level of every subject of ours; `None` where the registry's own one holds. Those that let go
+/// what ours must keep are for somebody to judge.
+pub async fn compatibility_levels(
+    settings: &RegistrySettings,
+) -> Result<Vec<(String, Option<String>)>, RegistryError> {
+    let client = RegistryClient::new(settings)?;
+    let mut found = Vec::new();
+    for message in schema::ALL {
+        found.push((
+            message.subject.to_owned(),
+            client.level(message.subject).await?,
+        ));
     }
     Ok(found)
 }
@@ -259,6 +275,15 @@ impl RegistryClient {
         Err(RegistryError::Refused(
             "it has no compatibility endpoint under registry.url".to_owned(),
         ))
+    }
+
+    async fn level(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let request = self.request(reqwest::Method::GET, &format!("config/{subject}"));
+        match self.ask(request).await? {
+            (200, answer) => Ok(answer["compatibilityLevel"].as_str().map(str::to_owned)),
+            (404, _) => Ok(None),
+            (status, answer) => Err(refused(subject, status, &answer)),
+        }
     }
 
     /// `false` if the subject is not there yet.

@@ -187,7 +187,11 @@ impl Scan {
                 // Whatever the last offsets before the end were, there is no record of them.
                 Ok(ConsumerEvent::EndOfPartition(partition)) => self.leave(partition),
                 Ok(ConsumerEvent::Trouble(reason)) => self.trouble = Some(reason),
-                Ok(ConsumerEvent::Assigned(_) | ConsumerEvent::Revoked(_)) => {}
+                Ok(
+                    ConsumerEvent::Assigned(_)
+                    | ConsumerEvent::Revoked(_)
+                    | ConsumerEvent::Committed(_),
+                ) => {}
                 Err(_) => {
                     let reason = self.trouble.take();
                     return Err(KafkaError::Unavailable(reason.unwrap_or_else(|| {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_contract::Secret;
-use tidegate_contract::topics::{DEAD_LETTERS_PARTITIONS, JOBS_PARTITIONS, REPLIES_PARTITIONS};
+use tidegate_contract::topics::{
+    DEAD_LETTERS_PARTITIONS, DELAY_PARTITIONS, JOBS_PARTITIONS, REPLIES_PARTITIONS,
+};
+use tidegate_contract::{Ladder, Secret};
 
 /// How much a topic must survive. Roles check it at start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub struct PartitionCounts {
     /// The most gateways that have a partition of their own; the others borrow.
     pub replies: i32,
     pub dead_letters: i32,
+    /// Of each rung of the delay ladder: the most schedulers that share one.
+    pub delay: i32,
 }
 
 impl Default for PartitionCounts {
@@ -53,6 +57,7 @@ impl Default for PartitionCounts {
             jobs: JOBS_PARTITIONS,
             replies: REPLIES_PARTITIONS,
             dead_letters: DEAD_LETTERS_PARTITIONS,
+            delay: DELAY_PARTITIONS,
         }
     }
 }
@@ -67,11 +72,13 @@ pub struct KafkaSettings {
     pub prefix: String,
     pub durability: Durability,
     pub partitions: PartitionCounts,
+    /// The delays of the ladder's rungs, shortest first, each a topic. All roles need the same.
+    pub delay_rungs: Ladder,
     /// Within this a produce is acknowledged or has failed.
     #[serde(with = "humantime_serde")]
     pub produce_timeout: Duration,
-    /// How long the producer collects records for one request. `0ms` is quickest when idle, `1ms` has most
-    /// throughput.
+    /// Longest that a record is held, while very many come, so that others go with it in one request; half of it while
+    /// many come. `0ms` never holds any.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
     /// Records that may wait for acknowledgement, over all topics.
@@ -95,8 +102,9 @@ impl Default for KafkaSettings {
             prefix: "tidegate.".to_owned(),
             durability: Durability::default(),
             partitions: PartitionCounts::default(),
+            delay_rungs: Ladder::default(),
             produce_timeout: Duration::from_secs(5),
-            linger: Duration::from_millis(1),
+            linger: Duration::from_millis(4),
             queue_messages: 50_000,
             queue_bytes: 64 << 20,
             max_record_bytes: 2 << 20,

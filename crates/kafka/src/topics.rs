@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidegate_contract::topics::CONTROL_PARTITIONS;
 use tidegate_contract::{JobTypes, Pool, Tier, Topics};
 
 use crate::settings::{Durability, KafkaSettings};
@@ -28,6 +29,10 @@ pub struct TopicPlan {
     pub retention: Duration,
     /// At least, in bytes.
     pub max_message_bytes: usize,
+    /// Records carry the time at which the broker appended them, not that of their producer.
+    pub append_time: bool,
+    /// Of each key the last record is enough (`cleanup.policy` has `compact` besides `delete`).
+    pub compact: bool,
 }
 
 /// A topic as it is. `None` where the broker does not say (the embedded one).
@@ -41,8 +46,12 @@ pub struct TopicInfo {
     /// Milliseconds; -1 keeps records for ever.
     pub retention_ms: Option<i64>,
     pub max_message_bytes: Option<i64>,
+    /// Whether `cleanup.policy` has `compact`.
+    pub compact: Option<bool>,
     /// Whether a replica that lacks acknowledged records may become leader.
     pub unclean_election: Option<bool>,
+    /// Whether records carry the time at which they were appended.
+    pub append_time: Option<bool>,
 }
 
 impl TopicInfo {
@@ -66,10 +75,13 @@ pub enum CreateOutcome {
     },
 }
 
-/// One sentence that says what is wrong with the topics and what to do.
+/// What is wrong with a topic and what to do, one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TopicProblem(pub String);
+#[error("{what}: {mend}")]
+pub struct TopicProblem {
+    pub what: String,
+    pub mend: String,
+}
 
 /// The topics of an installation with these pools, in a fixed order. `longest_deadline` is that of the job types.
 pub fn topic_plan(
@@ -86,6 +98,8 @@ pub fn topic_plan(
         min_insync: settings.durability.min_insync(),
         retention,
         max_message_bytes,
+        append_time: false,
+        compact: false,
     };
     let kept = longest_deadline + SLACK;
     let mut pools: Vec<_> = pools.to_vec();
@@ -103,6 +117,15 @@ pub fn topic_plan(
         DEAD_LETTERS_KEPT.max(kept),
         MAX_DEAD_LETTER,
     ));
+    plan.push(TopicPlan {
+        compact: true,
+        ..topic(topics.control(), CONTROL_PARTITIONS, kept, MAX_RECORD)
+    });
+    // Kept as long as jobs, whatever the rung: schedulers may be away for days, and then catch up.
+    plan.extend(settings.delay_rungs.rungs().iter().map(|rung| TopicPlan {
+        append_time: true,
+        ..topic(topics.delay(*rung), counts.delay, kept, MAX_RECORD)
+    }));
     plan
 }
 
@@ -134,6 +157,19 @@ pub fn check_topics(
     found: &[TopicInfo],
     durability: Durability,
 ) -> Result<(), TopicProblem> {
+    match topic_problems(plan, found, durability).into_iter().next() {
+        None => Ok(()),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// The same, with all problems: missing topics are one, then come those of each topic.
+pub fn topic_problems(
+    plan: &[TopicPlan],
+    found: &[TopicInfo],
+    durability: Durability,
+) -> Vec<TopicProblem> {
+    let mut problems = Problems::default();
     let missing: Vec<_> = plan
         .iter()
         .filter(|planned| !found.iter().any(|info| info.name == planned.name))
@@ -145,73 +181,103 @@ pub fn check_topics(
             n => format!(" and {} more", n - 1),
         };
         let verb = if missing.len() == 1 { "is" } else { "are" };
-        return problem(format!(
-            "topic {first}{more} {verb} missing: run `tidegate topics create`"
-        ));
+        problems.add(
+            format!("topic {first}{more} {verb} missing"),
+            "run `tidegate topics create`",
+        );
     }
     for planned in plan {
         for info in found.iter().filter(|info| info.name == planned.name) {
-            check_topic(planned, info, durability)?;
+            compare(planned, info, durability, &mut problems);
         }
     }
-    Ok(())
+    problems.0
 }
 
-fn check_topic(
-    plan: &TopicPlan,
-    info: &TopicInfo,
-    durability: Durability,
-) -> Result<(), TopicProblem> {
+#[derive(Default)]
+struct Problems(Vec<TopicProblem>);
+
+impl Problems {
+    fn add(&mut self, what: String, mend: impl Into<String>) {
+        let mend = mend.into();
+        self.0.push(TopicProblem { what, mend });
+    }
+}
+
+fn compare(plan: &TopicPlan, info: &TopicInfo, durability: Durability, problems: &mut Problems) {
     let name = &info.name;
-    if info.partitions < plan.partitions {
-        return problem(format!(
-            "topic {name} has {} partitions and needs {}: add partitions with `kafka-topics --alter`",
-            info.partitions, plan.partitions
-        ));
+    let (found, needed) = (info.partitions, plan.partitions);
+    if found < needed {
+        problems.add(
+            format!("topic {name} has {found} partitions and needs {needed}"),
+            "add partitions with `kafka-topics --alter`",
+        );
     }
     if durability == Durability::Replicated {
-        if info.replication < plan.replication {
-            return problem(format!(
-                "topic {name} has {} of {} replicas: add replicas, or set kafka.durability to single-broker",
-                info.replication, plan.replication
-            ));
+        let (found, needed) = (info.replication, plan.replication);
+        if found < needed {
+            problems.add(
+                format!("topic {name} has {found} of {needed} replicas"),
+                "add replicas, or set kafka.durability to single-broker",
+            );
         }
-        if info.min_insync.is_some_and(|found| found < plan.min_insync) {
-            return problem(format!(
-                "topic {name} has min.insync.replicas {} and needs {}: raise it, or set kafka.durability to single-broker",
-                info.min_insync.unwrap_or_default(),
-                plan.min_insync
-            ));
+        let needed = plan.min_insync;
+        if let Some(found) = info.min_insync
+            && found < needed
+        {
+            problems.add(
+                format!("topic {name} has min.insync.replicas {found} and needs {needed}"),
+                "raise it, or set kafka.durability to single-broker",
+            );
         }
         if info.unclean_election == Some(true) {
-            return problem(format!(
-                "topic {name} allows unclean leader election, which loses acknowledged records: set unclean.leader.election.enable to false"
-            ));
+            problems.add(
+                format!(
+                    "topic {name} allows unclean leader election, which loses acknowledged records"
+                ),
+                "set unclean.leader.election.enable to false",
+            );
         }
+    }
+    // A topic that is compacted against the plan loses all but one record of each key.
+    if let Some(found) = info.compact
+        && found != plan.compact
+    {
+        let (is, policy) = match plan.compact {
+            true => ("is not compacted", "compact,delete"),
+            false => ("is compacted, which loses records", "delete"),
+        };
+        problems.add(
+            format!("topic {name} {is}"),
+            format!("set its cleanup.policy to {policy}"),
+        );
     }
     if let Some(found) = info.retention_ms
         && found >= 0
         && (found as u128) < plan.retention.as_millis()
     {
-        return problem(format!(
-            "topic {name} keeps records for {:.1} days and needs {:.1}: raise its retention.ms",
-            found as f64 / DAY.as_millis() as f64,
-            plan.retention.as_secs_f64() / DAY.as_secs_f64()
-        ));
+        let found = found as f64 / DAY.as_millis() as f64;
+        let needed = plan.retention.as_secs_f64() / DAY.as_secs_f64();
+        problems.add(
+            format!("topic {name} keeps records for {found:.1} days and needs {needed:.1}"),
+            "raise its retention.ms",
+        );
     }
+    let needed = plan.max_message_bytes;
     if let Some(found) = info.max_message_bytes
-        && found < plan.max_message_bytes as i64
+        && found < needed as i64
     {
-        return problem(format!(
-            "topic {name} takes records of up to {found} bytes and needs {}: raise its max.message.bytes",
-            plan.max_message_bytes
-        ));
+        problems.add(
+            format!("topic {name} takes records of up to {found} bytes and needs {needed}"),
+            "raise its max.message.bytes",
+        );
     }
-    Ok(())
-}
-
-fn problem(sentence: String) -> Result<(), TopicProblem> {
-    Err(TopicProblem(sentence))
+    if plan.append_time && info.append_time == Some(false) {
+        problems.add(
+            format!("topic {name} has the times of producers and needs those of the broker"),
+            "set its message.timestamp.type to LogAppendTime",
+        );
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +303,9 @@ mod tests {
                 min_insync: Some(planned.min_insync),
                 retention_ms: Some(planned.retention.as_millis() as i64),
                 max_message_bytes: Some(planned.max_message_bytes as i64),
+                compact: Some(planned.compact),
                 unclean_election: Some(false),
+                append_time: Some(planned.append_time),
             })
             .collect()
     }
@@ -266,6 +334,15 @@ mod tests {
                 ("t.jobs.gpu.low", 12, 14),
                 ("t.replies", 64, 14),
                 ("t.dead-letters", 12, 90),
+                ("t.control", 1, 14),
+                ("t.delay.1s", 6, 14),
+                ("t.delay.5s", 6, 14),
+                ("t.delay.15s", 6, 14),
+                ("t.delay.1m", 6, 14),
+                ("t.delay.5m", 6, 14),
+                ("t.delay.15m", 6, 14),
+                ("t.delay.1h", 6, 14),
+                ("t.delay.6h", 6, 14),
             ]
         );
         assert!(plan.iter().all(|p| p.replication == 3 && p.min_insync == 2));
@@ -275,7 +352,7 @@ mod tests {
     #[test]
     fn every_problem_is_one_sentence_with_its_mend() {
         type Bend = fn(&mut Vec<TopicInfo>);
-        let cases: [(Bend, &str); 9] = [
+        let cases: [(Bend, &str); 12] = [
             (|_| {}, ""),
             (
                 |found| drop(found.remove(6)),
@@ -283,7 +360,7 @@ mod tests {
             ),
             (
                 |found| found.clear(),
-                "topic t.jobs.high and 7 more are missing: run `tidegate topics create`",
+                "topic t.jobs.high and 16 more are missing: run `tidegate topics create`",
             ),
             (
                 |found| found[6].partitions = 8,
@@ -309,6 +386,18 @@ mod tests {
                 |found| found[7].max_message_bytes = Some(1_048_588),
                 "topic t.dead-letters takes records of up to 1048588 bytes and needs 4194304: raise its max.message.bytes",
             ),
+            (
+                |found| found[9].append_time = Some(false),
+                "topic t.delay.1s has the times of producers and needs those of the broker: set its message.timestamp.type to LogAppendTime",
+            ),
+            (
+                |found| found[8].compact = Some(false),
+                "topic t.control is not compacted: set its cleanup.policy to compact,delete",
+            ),
+            (
+                |found| found[6].compact = Some(true),
+                "topic t.replies is compacted, which loses records: set its cleanup.policy to delete",
+            ),
         ];
         let plan = plan(Durability::Replicated);
         for (bend, sentence) in cases {
@@ -319,6 +408,29 @@ mod tests {
                 .map_or(String::new(), |problem| problem.to_string());
             assert_eq!(problem, sentence);
         }
+    }
+
+    #[test]
+    fn all_problems_are_told_where_all_are_asked_for() {
+        let plan = plan(Durability::Replicated);
+        let mut found = as_planned(&plan);
+        found[0].partitions = 1;
+        found[0].retention_ms = Some(1);
+        found[5].min_insync = Some(1);
+        found.remove(7);
+        let problems = topic_problems(&plan, &found, Durability::Replicated);
+        let whats: Vec<_> = problems.iter().map(|problem| &*problem.what).collect();
+        assert_eq!(
+            whats,
+            [
+                "topic t.dead-letters is missing",
+                "topic t.jobs.high has 1 partitions and needs 12",
+                "topic t.jobs.high keeps records for 0.0 days and needs 14.0",
+                "topic t.jobs.gpu.low has min.insync.replicas 1 and needs 2",
+            ]
+        );
+        let first = check_topics(&plan, &found, Durability::Replicated).unwrap_err();
+        assert_eq!(first, problems[0]);
     }
 
     #[test]
@@ -358,7 +470,9 @@ mod tests {
             info.retention_ms = Some(-1);
             info.max_message_bytes = None;
             info.min_insync = None;
+            info.compact = None;
             info.unclean_election = None;
+            info.append_time = None;
         }
         assert_eq!(check_topics(&plan, &found, Durability::Replicated), Ok(()));
         for info in &mut found {

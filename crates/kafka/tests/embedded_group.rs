@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tidegate_kafka::{Cluster, ConsumerEvent, GroupConsumer, GroupOptions, OnRevoke};
+use tidegate_kafka::{Cluster, ConsumerEvent, GroupConsumer, GroupOptions, OnRevoke, Position};
 
 use common::{broker, out, record, until, within};
 
@@ -25,9 +25,10 @@ async fn a_second_member_takes_over_where_the_first_committed() {
     #[derive(Default)]
     struct Done(Mutex<Vec<i64>>);
     impl OnRevoke for Done {
-        fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<(i32, i64)> {
+        fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<Position> {
             let done = self.0.lock().unwrap();
-            partitions.iter().map(|p| (*p, done[*p as usize])).collect()
+            let positions = partitions.iter().map(|p| (*p, done[*p as usize]).into());
+            positions.collect()
         }
     }
     let broker = broker();
@@ -57,7 +58,7 @@ async fn a_second_member_takes_over_where_the_first_committed() {
                 event = first.next() => match event {
                     ConsumerEvent::Revoked(p) => given = p,
                     ConsumerEvent::Record(r) => panic!("again: {r:?}"),
-                    ConsumerEvent::Trouble(t) => refused.push(t),
+                    ConsumerEvent::Trouble(t) | ConsumerEvent::Committed(Err(t)) => refused.push(t),
                     _ => {}
                 },
                 event = second.next() => match event {
@@ -150,14 +151,76 @@ async fn pause_seek_resume_and_commit() {
     assert_eq!(consumer.watermarks(1).await.unwrap(), (0, 10));
     consumer.commit_sync(&[(1, 7)]).await.unwrap();
     consumer.commit(&[(2, 1), (0, -1)]);
+    // Told of although nobody waited, also where the broker refuses but one partition of it.
+    for refused in [vec![(99, 1)], vec![(2, 1), (99, 1)]] {
+        consumer.commit(&refused);
+        within(async {
+            while !matches!(consumer.next().await, ConsumerEvent::Committed(Err(_))) {}
+        })
+        .await;
+    }
     until(async || {
         consumer.committed(&[0, 1, 2]).await.unwrap() == [(0, None), (1, Some(7)), (2, Some(1))]
     })
     .await;
     assert!(consumer.seek(99, 0).await.is_err());
+    let backlog = cluster.group_backlog("g", "a").unwrap();
+    let left = backlog.ask(3, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(left, [0, 3, 0]);
+    let nobody = cluster.group_backlog("never-joined", "a").unwrap();
+    let left = nobody.ask(3, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(left, [0, 10, 1], "all of it");
     consumer.close(Duration::from_secs(5)).await;
     let again = group(&cluster, "a", "g");
     assert_eq!(record(async || again.next().await).await.offset, 7);
+}
+
+/// A pause belongs to an assignment: the partition may come back to a reader that has forgotten all about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back() {
+    let broker = broker();
+    let cluster = broker.cluster();
+    let producer = cluster.producer("test").unwrap();
+    let first = group(&cluster, REPLIES, "g");
+    let assigned = async || loop {
+        if let ConsumerEvent::Assigned(partitions) = first.next().await {
+            return partitions;
+        }
+    };
+    let all = within(assigned()).await;
+    assert_eq!(all.len(), 4);
+    first.pause(&all);
+    let second = group(&cluster, REPLIES, "g");
+    let mut gone = within(async {
+        loop {
+            tokio::select! {
+                event = first.next() => if let ConsumerEvent::Revoked(partitions) = event {
+                    return partitions;
+                },
+                _ = second.next() => {}
+            }
+        }
+    })
+    .await;
+    let mut back = within(async {
+        let (partitions, ()) = tokio::join!(assigned(), second.close(Duration::from_secs(10)));
+        partitions
+    })
+    .await;
+    gone.sort();
+    back.sort();
+    assert_eq!(back, gone);
+    for partition in &back {
+        let sent = out(REPLIES, Some(*partition), "new", "x");
+        within(producer.send(sent)).await.unwrap();
+    }
+    let mut read = Vec::new();
+    while read.len() < back.len() {
+        read.push(record(async || first.next().await).await.partition);
+    }
+    read.sort();
+    assert_eq!(read, back);
+    first.close(Duration::from_secs(10)).await;
 }
 
 /// A member that starts while the broker is away joins when it comes back, and can be closed in bounded time when it

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tidegate_contract::{JobId, Pool};
 use tidegate_kafka::{
     Cluster, ConsumerEvent, CreateOutcome, Durability, GroupOptions, KafkaSettings, OnRevoke,
-    ProduceError, check_topics, topic_plan,
+    Position, ProduceError, check_topics, topic_plan,
 };
 
 use common::{out, record, server, topic, until, within};
@@ -159,10 +159,10 @@ async fn a_group_hands_partitions_over_without_gap_or_repeat() {
         }
     }
     impl OnRevoke for Positions {
-        fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<(i32, i64)> {
+        fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<Position> {
             let all = self.0.lock().unwrap();
             let taken = all.iter().filter(|(known, _)| partitions.contains(known));
-            taken.copied().collect()
+            taken.copied().map(Into::into).collect()
         }
     }
 

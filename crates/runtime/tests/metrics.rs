@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidegate_contract::Tier;
+use tidegate_contract::{Pool, Tier};
 use tidegate_runtime::{Metrics, Readiness};
 
 /// Calls every helper once.
@@ -30,10 +30,17 @@ fn exercised() -> Metrics {
     metrics.projected("applied", 10, 2, took);
     metrics.projection_backlog(took, 1000);
     metrics.job_received(Tier::High);
-    metrics.jobs_waiting(Tier::High, 4);
+    metrics.jobs_waiting(&Pool::default(), Tier::High, 4);
+    metrics.jobs_waiting(&"gpu".parse().unwrap(), Tier::High, 5);
     metrics.job_queued(Tier::High, took);
     metrics.attempt_started("echo").ended("completed");
     metrics.job_parked("echo", "unknown-type");
+    metrics.retry_scheduled("echo");
+    metrics.dead_lettered("echo", "attempts-exhausted");
+    metrics.delayed_moved("15s", "target");
+    metrics.delay_lateness(took);
+    metrics.delay_overdue("15s", took);
+    metrics.delay_held("15s", 5);
     metrics.outcomes_unsent(7);
     metrics
 }
@@ -65,6 +72,9 @@ fn every_family_is_named_explained_and_in_base_units() {
         "tidegate_projection_events_total 10",
         "tidegate_projection_late_events_total 2",
         "tidegate_projection_lag_seconds 0.02",
+        // Lanes of two pools share a tier: neither overwrites the other.
+        "tidegate_jobs_waiting{pool=\"default\",tier=\"high\"} 4",
+        "tidegate_jobs_waiting{pool=\"gpu\",tier=\"high\"} 5",
         "tidegate_attempts_total{type=\"echo\",outcome=\"completed\"} 1",
         "tidegate_attempts_running{type=\"echo\"} 0",
     ] {

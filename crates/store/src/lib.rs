@@ -12,6 +12,9 @@
 pub mod conformance;
 mod error;
 mod inserter;
+mod inspect;
+mod keys;
+mod listing;
 pub mod merge;
 mod plan;
 mod postgres;
@@ -27,9 +30,14 @@ use std::sync::Arc;
 
 pub use error::StoreError;
 pub use inserter::Inserter;
+pub use inspect::{Inspection, Tables};
+pub use keys::{Glimpse, KeyState, KeyedJob, NewKey, Reserved};
+pub use listing::{Listed, Listing, WINDOW};
 pub use settings::{Retention, StoreSettings};
 pub use store::Store;
-pub use types::{Applied, Batch, JobRow, Lookup, NewJob, Position, Projected, Purged};
+pub use types::{
+    Applied, Batch, JobRow, Lookup, NewJob, NewRetry, Position, Projected, Purged, Retry, Tombstone,
+};
 
 /// The store that the settings name. Nothing is connected before [`Store::prepare`].
 pub fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {

@@ -39,7 +39,7 @@ pub fn fold<'e>(
         let before = folded
             .row
             .as_ref()
-            .map_or(Status::Pending, |row| row.status);
+            .map_or_else(|| first_status(event), |row| row.status);
         let status = match before.on(event.kind) {
             Transition::Skip => {
                 folded.skipped += 1;
@@ -67,7 +67,10 @@ pub fn pending(job: &NewJob) -> JobRow {
         id: job.id,
         summary: clean_summary(&job.summary),
         reply_partition: job.reply_partition,
-        status: Status::Pending,
+        status: match job.not_before {
+            Some(_) => Status::Scheduled,
+            None => Status::Pending,
+        },
         attempt: 0,
         updated_at: job.summary.created_at,
         started_at: None,
@@ -75,8 +78,28 @@ pub fn pending(job: &NewJob) -> JobRow {
         progress: None,
         outcome: None,
         error: None,
+        error_attempt: None,
+        error_at: None,
         timings: None,
+        next_attempt_at: job.not_before,
+        dead_letter: None,
+        retried_as: None,
     }
+}
+
+/// The status of a job before the first event that is read of it.
+fn first_status(event: &JobEvent) -> Status {
+    match not_before(event) {
+        Some(_) => Status::Scheduled,
+        None => Status::Pending,
+    }
+}
+
+/// When a job is due of which the event says no more than that it was accepted.
+fn not_before(event: &JobEvent) -> Option<Millis> {
+    event
+        .next_attempt_at
+        .filter(|_| event.kind == EventKind::Accepted)
 }
 
 fn begin(event: &JobEvent, reply_partition: i32) -> JobRow {
@@ -84,6 +107,7 @@ fn begin(event: &JobEvent, reply_partition: i32) -> JobRow {
         id: event.job_id,
         summary: event.job.clone(),
         reply_partition,
+        not_before: not_before(event),
     })
 }
 
@@ -100,11 +124,21 @@ fn apply(row: &mut JobRow, status: Status, event: &JobEvent) {
     if let Some(progress) = &event.progress {
         row.progress = Some(clean_progress(progress));
     }
+    match event.kind {
+        EventKind::Unknown | EventKind::Accepted => {}
+        EventKind::RetryScheduled => row.next_attempt_at = event.next_attempt_at,
+        _ => row.next_attempt_at = None,
+    }
+    if status.is_terminal() || event.kind == EventKind::RetryScheduled {
+        row.error = event.error.as_ref().map(clean_error);
+        row.error_attempt = event.error.as_ref().map(|_| event.attempt);
+        row.error_at = event.error.as_ref().map(|_| event.at);
+    }
     if status.is_terminal() {
         row.ended_at = Some(event.at);
         row.outcome = event.outcome.as_ref().map(clean_outcome);
-        row.error = event.error.as_ref().map(clean_error);
         row.timings = event.timings;
+        row.dead_letter = event.dead_letter;
     }
 }
 
@@ -166,13 +200,14 @@ fn clean_error(error: &JobError) -> JobError {
         retryable: error.retryable,
         retry_after_ms: error.retry_after_ms,
         details: error.details.as_deref().map(clean),
+        attempts: error.attempts,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tidegate_contract::{FaultSource, JobId, Tenant, Tier, Timings};
+    use tidegate_contract::{DeadLetterPlace, FaultSource, JobId, Tenant, Tier, Timings};
 
     use super::*;
 
@@ -196,6 +231,7 @@ mod tests {
                 created_at: 100,
                 deadline: 900,
                 trace_id: None,
+                retry_of: None,
             },
             source: String::new(),
             outcome: (kind == EventKind::Completed).then(|| Outcome {
@@ -204,13 +240,16 @@ mod tests {
                 headers: Vec::new(),
                 body: Bytes::from(at.to_string()),
             }),
-            error: (kind == EventKind::Failed).then(|| JobError {
-                code: "x".to_owned(),
-                message: at.to_string(),
-                source: FaultSource::Job,
-                retryable: false,
-                retry_after_ms: None,
-                details: None,
+            error: matches!(kind, EventKind::Failed | EventKind::RetryScheduled).then(|| {
+                JobError {
+                    code: "x".to_owned(),
+                    message: at.to_string(),
+                    source: FaultSource::Job,
+                    retryable: false,
+                    retry_after_ms: None,
+                    details: None,
+                    attempts: None,
+                }
             }),
             progress: (kind == EventKind::Progress).then(|| Progress {
                 percent: 50.0,
@@ -220,6 +259,12 @@ mod tests {
             timings: handler_ms.filter(|_| kind.is_terminal()).map(|ms| Timings {
                 queue_us: 0,
                 handler_us: ms * 1000,
+            }),
+            next_attempt_at: matches!(kind, EventKind::Accepted | EventKind::RetryScheduled)
+                .then_some(at + 500),
+            dead_letter: (kind == EventKind::DeadLettered).then_some(DeadLetterPlace {
+                partition: 2,
+                offset: at,
             }),
         }
     }
@@ -258,7 +303,19 @@ mod tests {
             prop_assert_eq!(row.status.is_terminal(), end.is_some());
             prop_assert_eq!(row.ended_at, last.map(|e| e.at));
             prop_assert_eq!(row.outcome, last.and_then(|e| e.outcome.clone()));
-            prop_assert_eq!(row.error, last.and_then(|e| e.error.clone()));
+            let failed = counted.iter().rev().find(|e| e.kind.is_terminal() || e.kind == EventKind::RetryScheduled);
+            let failed = failed.filter(|e| e.error.is_some());
+            prop_assert_eq!(row.error, failed.and_then(|e| e.error.clone()));
+            prop_assert_eq!(row.error_attempt, failed.map(|e| e.attempt));
+            prop_assert_eq!(row.error_at, failed.map(|e| e.at));
+            prop_assert_eq!(row.dead_letter, last.and_then(|e| e.dead_letter));
+            let due = counted.iter().rev().find(|e| e.kind != EventKind::Accepted);
+            let due = match due {
+                Some(e) if e.kind == EventKind::RetryScheduled => e.next_attempt_at,
+                Some(_) => None,
+                None => counted.first().and_then(|e| e.next_attempt_at),
+            };
+            prop_assert_eq!(row.next_attempt_at, due);
             prop_assert_eq!(row.timings, last.and_then(|e| e.timings));
             prop_assert_eq!(Some(row.attempt), counted.iter().map(|e| e.attempt).max());
             prop_assert_eq!(row.updated_at, counted.iter().map(|e| e.at).max().unwrap_or(0).max(100));

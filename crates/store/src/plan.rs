@@ -44,6 +44,13 @@ pub(crate) fn plan(batch: &Batch, known: &mut HashMap<JobId, Known>) -> Plan {
         let row = match known.remove(&id) {
             None => None,
             Some(Known::Open(row)) => Some(*row),
+            #[cfg(feature = "sabotage")]
+            Some(Known::Ended)
+                if tidegate_contract::sabotage::is_on("ignore-terminal")
+                    && events.iter().any(|event| event.kind.is_terminal()) =>
+            {
+                None
+            }
             Some(Known::Ended) => {
                 let skipped = events.iter().filter(|event| is_unknown(event)).count() as u64;
                 plan.applied.skipped += skipped;

@@ -16,7 +16,12 @@ pub(crate) struct Cutoffs {
     pub unfinished: Millis,
     /// Tombstones made at this time or earlier.
     pub tombstones: Millis,
+    /// Notes of retries made at this time or earlier.
+    pub retries: Millis,
 }
+
+/// How long it is noted that a job was done again: longer than dead letters are kept, so that none is done twice.
+const RETRIES: Duration = Duration::from_secs(100 * 24 * 3600);
 
 impl Cutoffs {
     pub fn new(keep: &Retention, now: Millis) -> Self {
@@ -27,6 +32,7 @@ impl Cutoffs {
             ended: ended.collect(),
             unfinished: before(now, keep.unfinished),
             tombstones: before(now, keep.tombstones),
+            retries: before(now, RETRIES),
         }
     }
 }
@@ -68,8 +74,24 @@ impl Tally {
         self.purged.tombstones += count;
     }
 
+    pub fn retries(&mut self, count: u64) {
+        self.purged.retries += count;
+    }
+
+    /// Keys of jobs that never came to be.
+    pub fn keys(&mut self, count: u64) {
+        self.purged.keys += count;
+    }
+
     pub fn purged(mut self) -> Purged {
-        self.purged.more = self.rows_left() == 0 || self.purged.tombstones >= self.limit;
+        let full = |count| count >= self.limit;
+        let Purged {
+            tombstones,
+            retries,
+            keys,
+            ..
+        } = self.purged;
+        self.purged.more = self.rows_left() == 0 || full(tombstones) || full(retries) || full(keys);
         self.purged
     }
 }

@@ -4,22 +4,33 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tidegate_contract::{JobId, JobSummary, Outcome, Progress, Status, Timings};
+use tidegate_contract::{
+    DeadLetterPlace, JobId, JobSummary, Outcome, Progress, Status, Tenant, Timings,
+};
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::plan::Known;
-use crate::types::{JobRow, Lookup, Position};
+use crate::types::{JobRow, Lookup, Position, Retry, Tombstone};
 
 /// The columns of `jobs`, in the order in which every statement names them.
 macro_rules! columns {
     () => {
         "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
          updated_at, started_at, ended_at, progress_percent, progress_message, progress_partial, outcome_status, \
-         outcome_content_type, outcome_headers, outcome_body, error, queue_us, handler_us"
+         outcome_content_type, outcome_headers, outcome_body, error, queue_us, handler_us, next_attempt_at, \
+         retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset"
     };
 }
 pub(crate) use columns;
+
+/// The job that does this one again, once it lies in Kafka.
+macro_rules! retried_as {
+    () => {
+        "(SELECT retries.retried_as FROM retries WHERE retries.id = jobs.id AND retries.produced) AS retried_as"
+    };
+}
+pub(crate) use retried_as;
 
 /// What the projection reads: all of a job that has not ended, the id and the end of others. The large columns
 /// of ended jobs are not touched.
@@ -29,10 +40,39 @@ macro_rules! open_columns {
          updated_at, started_at, ended_at, progress_percent, progress_message, \
          CASE WHEN ended_at IS NULL THEN progress_partial END AS progress_partial, \
          NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, NULL AS outcome_body, \
-         NULL AS error, NULL AS queue_us, NULL AS handler_us"
+         CASE WHEN ended_at IS NULL THEN error END AS error, NULL AS queue_us, NULL AS handler_us, \
+         next_attempt_at, retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset, \
+         NULL AS retried_as"
     };
 }
 pub(crate) use open_columns;
+
+/// The same of jobs that have not ended, for many at once: without anything large.
+macro_rules! brief_columns {
+    () => {
+        "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
+         updated_at, started_at, ended_at, NULL AS progress_percent, NULL AS progress_message, \
+         NULL AS progress_partial, NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, \
+         NULL AS outcome_body, NULL AS error, NULL AS queue_us, NULL AS handler_us, next_attempt_at, retry_of, \
+         NULL AS error_attempt, NULL AS error_at, NULL AS dead_letter_partition, NULL AS dead_letter_offset, \
+         NULL AS retried_as"
+    };
+}
+pub(crate) use brief_columns;
+
+/// What a list shows of a row. What only the end of a large row tells is read of open jobs alone, which have no result.
+macro_rules! listed_columns {
+    () => {
+        "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
+         updated_at, started_at, ended_at, NULL AS progress_percent, NULL AS progress_message, \
+         NULL AS progress_partial, NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, \
+         NULL AS outcome_body, NULL AS error, NULL AS queue_us, NULL AS handler_us, \
+         CASE WHEN ended_at IS NULL THEN next_attempt_at END AS next_attempt_at, NULL AS retry_of, \
+         NULL AS error_attempt, NULL AS error_at, NULL AS dead_letter_partition, NULL AS dead_letter_offset, \
+         NULL AS retried_as"
+    };
+}
+pub(crate) use listed_columns;
 
 /// One row of the table `jobs`.
 #[derive(Debug, sqlx::FromRow)]
@@ -62,6 +102,13 @@ pub(crate) struct Record {
     pub error: Option<String>,
     pub queue_us: Option<i64>,
     pub handler_us: Option<i64>,
+    pub next_attempt_at: Option<i64>,
+    pub retry_of: Option<Uuid>,
+    pub error_attempt: Option<i32>,
+    pub error_at: Option<i64>,
+    pub dead_letter_partition: Option<i32>,
+    pub dead_letter_offset: Option<i64>,
+    pub retried_as: Option<Uuid>,
 }
 
 fn corrupt(id: Uuid, column: &str) -> StoreError {
@@ -70,6 +117,11 @@ fn corrupt(id: Uuid, column: &str) -> StoreError {
 
 fn parsed<T: std::str::FromStr>(id: Uuid, column: &str, text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|_| corrupt(id, column))
+}
+
+fn job_id(id: Uuid, column: &str, value: Option<Uuid>) -> Result<Option<JobId>, StoreError> {
+    let read = |value| JobId::try_from(value).map_err(|_| corrupt(id, column));
+    value.map(read).transpose()
 }
 
 fn json<T: DeserializeOwned>(id: Uuid, column: &str, text: &str) -> Result<T, StoreError> {
@@ -110,6 +162,7 @@ impl TryFrom<Record> for JobRow {
                 created_at: record.created_at,
                 deadline: record.deadline,
                 trace_id: record.trace_id,
+                retry_of: job_id(id, "retry_of", record.retry_of)?,
             },
             reply_partition: record.reply_partition,
             status: parsed(id, "status", &record.status)?,
@@ -128,6 +181,14 @@ impl TryFrom<Record> for JobRow {
                 Some(text) => Some(json(id, "error", text)?),
             },
             timings,
+            next_attempt_at: record.next_attempt_at,
+            error_attempt: record.error_attempt,
+            error_at: record.error_at,
+            dead_letter: match (record.dead_letter_partition, record.dead_letter_offset) {
+                (Some(partition), Some(offset)) => Some(DeadLetterPlace { partition, offset }),
+                _ => None,
+            },
+            retried_as: job_id(id, "retried_as", record.retried_as)?,
         })
     }
 }
@@ -161,7 +222,10 @@ macro_rules! on_conflict {
          progress_partial = excluded.progress_partial, outcome_status = excluded.outcome_status, \
          outcome_content_type = excluded.outcome_content_type, outcome_headers = excluded.outcome_headers, \
          outcome_body = excluded.outcome_body, error = excluded.error, queue_us = excluded.queue_us, \
-         handler_us = excluded.handler_us WHERE jobs.ended_at IS NULL"
+         handler_us = excluded.handler_us, next_attempt_at = excluded.next_attempt_at, \
+         retry_of = COALESCE(jobs.retry_of, excluded.retry_of), error_attempt = excluded.error_attempt, \
+         error_at = excluded.error_at, dead_letter_partition = excluded.dead_letter_partition, \
+         dead_letter_offset = excluded.dead_letter_offset WHERE jobs.ended_at IS NULL"
     };
 }
 pub(crate) use on_conflict;
@@ -184,6 +248,16 @@ pub(crate) fn known_rows(records: Vec<Record>) -> HashMap<JobId, Known> {
     known.collect()
 }
 
+/// Rows as they read back; one that does not is somebody else's trouble, and says so there.
+pub(crate) fn readable(records: Vec<Record>) -> Vec<JobRow> {
+    let rows = records.into_iter().map(JobRow::try_from);
+    rows.filter_map(|row| {
+        row.inspect_err(|error| tracing::warn!(%error, "row passed over"))
+            .ok()
+    })
+    .collect()
+}
+
 impl JobRow {
     /// Roughly how many bytes of unbounded values a write of the row carries.
     pub(crate) fn weight(&self) -> usize {
@@ -193,15 +267,17 @@ impl JobRow {
 }
 
 impl Lookup {
-    /// The tombstone with that status, or nothing at all.
-    pub(crate) fn tombstone(status: Option<&str>) -> Result<Self, StoreError> {
-        match status {
-            None => Ok(Lookup::Absent),
-            Some(text) => text
-                .parse()
-                .map(Lookup::Tombstone)
-                .map_err(|_| StoreError::Corrupt("a tombstone has no known status".to_owned())),
-        }
+    /// The tombstone with that status and tenant, or nothing at all.
+    pub(crate) fn tombstone(found: Option<(String, Option<String>)>) -> Result<Self, StoreError> {
+        let Some((status, tenant)) = found else {
+            return Ok(Lookup::Absent);
+        };
+        let corrupt = |what: &str| StoreError::Corrupt(format!("a tombstone has no known {what}"));
+        let tenant = tenant.map(|tenant| tenant.parse().map_err(|_| corrupt("tenant")));
+        Ok(Lookup::Tombstone(Tombstone {
+            status: status.parse().map_err(|_| corrupt("status"))?,
+            tenant: tenant.transpose()?,
+        }))
     }
 }
 
@@ -214,6 +290,32 @@ pub(crate) fn statuses(counts: Vec<(String, i64)>) -> Result<Vec<(Status, u64)>,
         Ok((status, u64::try_from(count).unwrap_or_default()))
     };
     counts.into_iter().map(read).collect()
+}
+
+/// Counts of rows under their tenants.
+pub(crate) fn tenants(counts: Vec<(String, i64)>) -> Result<Vec<(Tenant, u64)>, StoreError> {
+    let read = |(tenant, count): (String, i64)| {
+        let tenant = tenant
+            .parse()
+            .map_err(|error| StoreError::Corrupt(format!("column tenant of jobs: {error}")))?;
+        Ok((tenant, u64::try_from(count).unwrap_or_default()))
+    };
+    counts.into_iter().map(read).collect()
+}
+
+impl TryFrom<(Uuid, i32, bool, i64)> for Retry {
+    type Error = StoreError;
+
+    fn try_from(
+        (job, reply_partition, produced, at): (Uuid, i32, bool, i64),
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            job: JobId::try_from(job).map_err(|_| corrupt(job, "retried_as"))?,
+            reply_partition,
+            produced,
+            at,
+        })
+    }
 }
 
 impl From<(String, i64, Vec<u8>)> for Position {

@@ -1,15 +1,40 @@
 //! What goes into the store and what comes out of it.
 
 use tidegate_contract::{
-    JobError, JobEvent, JobId, JobSummary, Millis, Outcome, Progress, Status, Timings,
+    DeadLetterPlace, JobError, JobEvent, JobId, JobSummary, Millis, Outcome, Progress, Status,
+    Tenant, Timings,
 };
 
-/// A job that was just accepted: its row begins as `pending`.
+/// A job that was just accepted: its row begins as `pending`, or as `scheduled` if it is to wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewJob {
     pub id: JobId,
     pub summary: JobSummary,
     pub reply_partition: i32,
+    /// The first attempt is not to begin before this.
+    pub not_before: Option<Millis>,
+}
+
+/// An ended job that is to be done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewRetry {
+    pub of: JobId,
+    /// The job that does it again.
+    pub job: JobId,
+    /// Of that job.
+    pub reply_partition: i32,
+    pub at: Millis,
+}
+
+/// How an ended job is done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub job: JobId,
+    pub reply_partition: i32,
+    /// The job is known to lie in Kafka.
+    pub produced: bool,
+    /// When it was claimed.
+    pub at: Millis,
 }
 
 /// All that is kept of a job. Times are Unix milliseconds.
@@ -30,19 +55,37 @@ pub struct JobRow {
     pub ended_at: Option<Millis>,
     /// The last report; kept after the end.
     pub progress: Option<Progress>,
-    /// What the terminal event carried, as `error` and `timings`.
+    /// What the terminal event carried, as `timings` and `dead_letter`.
     pub outcome: Option<Outcome>,
+    /// Of the last failed attempt, until the job completes.
     pub error: Option<JobError>,
+    /// Which attempt that was, and when.
+    pub error_attempt: Option<i32>,
+    pub error_at: Option<Millis>,
     pub timings: Option<Timings>,
+    /// While it is scheduled or waits for another attempt.
+    pub next_attempt_at: Option<Millis>,
+    pub dead_letter: Option<DeadLetterPlace>,
+    /// The job that does this one again.
+    pub retried_as: Option<JobId>,
 }
 
 /// What the store knows of an id.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lookup {
     Row(Box<JobRow>),
-    /// The row was purged; this was its last status (not terminal if the job never ended).
-    Tombstone(Status),
+    /// The row was purged.
+    Tombstone(Tombstone),
     Absent,
+}
+
+/// What is left of a purged job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The last status; not terminal if the job never ended.
+    pub status: Status,
+    /// Whose job it was; `None` where it was purged by a version that did not note it.
+    pub tenant: Option<Tenant>,
 }
 
 /// How far a partition of the replies topic has been projected.
@@ -108,6 +151,10 @@ pub struct Purged {
     pub unfinished: u64,
     /// Tombstones that were removed.
     pub tombstones: u64,
+    /// Notes of jobs that were done again, long ago.
+    pub retries: u64,
+    /// Idempotency keys whose job was never seen, long after its deadline. Those of jobs go with the jobs' rows.
+    pub keys: u64,
     /// The limit was reached: call again.
     pub more: bool,
 }

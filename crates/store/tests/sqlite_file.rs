@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_contract::{EventKind, Secret, Status};
 use tidegate_store::conformance::{event, new_job};
 use tidegate_store::merge::pending;
-use tidegate_store::{Batch, Lookup, Store, StoreError, StoreSettings, open};
+use tidegate_store::{Batch, Lookup, Store, StoreError, StoreSettings, Tables, open};
 
 fn at(path: &Path) -> Arc<dyn Store> {
     let settings = StoreSettings {
@@ -54,6 +54,33 @@ async fn a_second_process_is_refused_until_the_first_has_ended() {
     let row = second.job(job.id).await.unwrap().row().unwrap();
     assert_eq!(row.status, Status::Completed);
     assert_eq!(second.position(3).await.unwrap().unwrap().next_offset, 1);
+}
+
+#[tokio::test]
+async fn looking_makes_nothing_and_needs_no_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let (gateway, doctor) = (at(&path), at(&path));
+    let found = doctor.inspect().await.unwrap();
+    assert_eq!((found.tables, found.now), (Tables::Missing, None));
+    assert!(found.version.starts_with("SQLite 3."), "{found:?}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+
+    gateway.prepare().await.unwrap();
+    let job = new_job();
+    let batch = Batch {
+        partition: 0,
+        cluster_id: "cluster-1".to_owned(),
+        expected: 0,
+        next: 1,
+        last_key: job.id.to_string(),
+        first: true,
+        events: vec![event(job.id, EventKind::Completed, 1, 5)],
+    };
+    gateway.project(batch).await.unwrap();
+    let found = doctor.inspect().await.unwrap();
+    assert!(matches!(found.tables, Tables::Current(_)), "{found:?}");
+    assert_eq!(found.clusters, ["cluster-1"]);
 }
 
 #[tokio::test]

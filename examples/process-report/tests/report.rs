@@ -32,6 +32,10 @@ fn job(body: &str, accept: Option<&str>) -> JobMessage {
         },
         content_type: Some("application/json".to_owned()),
         body: body.to_owned().into(),
+        serial_key: None,
+        not_before: None,
+        retry_of: None,
+        redrives: 0,
     }
 }
 

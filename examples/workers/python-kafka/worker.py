@@ -1,9 +1,9 @@
 """A Kafka worker for Tidegate, written from docs/wire-contract.md alone: one job at a time, each tier in turn."""
-import fastavro, functools, io, json, os, signal, time, urllib.request
+import fastavro, functools, io, json, os, random, signal, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor, wait
 from confluent_kafka import Consumer, Producer
 
-BROKERS, REGISTRY = os.environ["KAFKA_BROKERS"], os.environ["REGISTRY_URL"]
+BROKERS, REGISTRY, DELAY = os.environ["KAFKA_BROKERS"], os.environ["REGISTRY_URL"], os.environ.get("SHORTEST_DELAY", "1s")
 PREFIX, POOL = os.environ.get("TIDEGATE_PREFIX", "tidegate."), os.environ.get("POOL", "default")
 ME, REPLIES, ATTEMPT_TIMEOUT, LARGEST, stop = f"python-{os.getpid()}", PREFIX + "replies", 60, 2_000_000, []
 producer = Producer({"bootstrap.servers": BROKERS, "client.id": ME, "enable.idempotence": True, "acks": "all",
@@ -91,14 +91,15 @@ def handle(message):
     headers = {name: (value or b"").decode(errors="replace") for name, value in message.headers() or []}
     try: job = decode(message)
     except ValueError as problem: return set_aside(message, headers, str(problem))
-    left, topic, times = job["deadline"].timestamp() - time.time(), message.topic(), headers.get("handed-on", "0")
+    left, topic, times = job["deadline"].timestamp() - time.time(), message.topic(), headers.get("parked", "0")
     if left <= 0: tell(job, headers, "expired", failure("deadline-passed", "the deadline passed before it was begun"))
     elif job["type"] in HANDLERS: attempt(job, headers, left)
-    else:  # unknown here: to the next partition, after a pause that doubles each time
-        times = int(times) if times.isdecimal() and len(times) < 5 else 0
-        time.sleep(min(2 ** times, 30, left))
-        target = message.partition() + 1 if has_partition(topic, message.partition() + 1) else 0
-        send(topic, target, job["jobId"], headers | {"handed-on": str(times + 1)}, message.value())
+    else:  # unknown here: parked on the delay ladder, for a pause that doubles each time; the shortest step always fits
+        times = int(times[:4]) if times.isdecimal() else 0; pause = min(5 * 2 ** min(times, 4), 60)
+        due = time.strftime("%FT%T.000Z", time.gmtime(time.time() + min(left, pause * random.uniform(0.8, 1.2))))
+        parts = [message.partition()] if job.get("serialKey") else list(producer.list_topics(topic, 10).topics[topic].partitions)
+        marks = {"parked": str(times + 1), "due": due, "target": topic, "target-partition": str(random.choice(parts))}
+        send(f"{PREFIX}delay.{DELAY}", -1, job["jobId"], headers | marks, message.value())
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: stop.append("asked to"))
@@ -106,8 +107,7 @@ def main():
         "bootstrap.servers": BROKERS, "group.id": f"{PREFIX}worker.{POOL}.{tier}", "fetch.wait.max.ms": 100,
         "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": "earliest",
         "enable.auto.commit": False, "session.timeout.ms": 10_000}) for tier in ("high", "normal", "low")}
-    pool = "" if POOL == "default" else f"{POOL}."
-    for tier, each in consumers.items(): each.subscribe([f"{PREFIX}jobs.{pool}{tier}"])
+    for tier, each in consumers.items(): each.subscribe([f"{PREFIX}jobs.{'' if POOL == 'default' else POOL + '.'}{tier}"])
     print(ME, "takes jobs", flush=True)
     while not stop:  # no job is longer than max.poll.interval.ms, five minutes: nobody need poll meanwhile
         polled = [(each, each.poll(0)) for each in consumers.values()]

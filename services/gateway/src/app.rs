@@ -1,5 +1,6 @@
 //! A gateway from its building to its end.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
-use tidegate_contract::JobTypes;
+use tidegate_contract::{JobTypes, Pool};
 use tidegate_kafka::{Cluster, Codec, Producer, RegistrySettings};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
@@ -19,18 +20,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
+use crate::backlogs::Backlogs;
 use crate::bringup::Bringup;
 use crate::docs::{Docs, openapi};
+use crate::engine::Engine;
 use crate::last_call;
-use crate::live::Live;
+use crate::live::{Live, key_lease};
+use crate::pauses::Pauses;
+use crate::placing::Placing;
 use crate::purge;
 use crate::replies::{Replies, StoreHealth};
 use crate::routes::Routes;
 use crate::server;
 use crate::settings::{AuthSettings, GatewayError, GatewaySettings, RouteSettings};
 use crate::state::{AppState, Stop, Tasks};
+use crate::sweep;
+use crate::tenants::TenantBacklogs;
 use crate::types::GatewayTypes;
 use crate::waits::Waits;
+use crate::watch::Watcher;
 
 /// After a stop was asked for, the listener stays open for at least this long, so that who comes just then is told
 /// `503` rather than cut off.
@@ -151,6 +159,13 @@ impl Gateway {
         let replies = Arc::new(OnceLock::new());
         let waits = Waits::new(self.settings.max_waits);
         let health = StoreHealth::new(self.readiness.condition("store"));
+        // With one tenant there is nobody to be kept apart from.
+        let placing = Placing::new(match self.auth.tenants() {
+            0 | 1 => 0,
+            _ => self.settings.tenant_partitions,
+        });
+        let tenants = TenantBacklogs::default();
+        let pauses = Pauses::default();
         let bringup = Bringup {
             cluster: self.cluster.clone(),
             codec: self.codec.clone(),
@@ -164,6 +179,7 @@ impl Gateway {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             replies: replies.clone(),
+            placing: placing.clone(),
         };
         let live = Live {
             cluster: self.cluster.clone(),
@@ -177,6 +193,10 @@ impl Gateway {
             readiness: self.readiness.clone(),
             replies: replies.clone(),
             members: Mutex::default(),
+            backlogs: Backlogs::default(),
+            pauses: pauses.clone(),
+            placing: placing.clone(),
+            tenants: tenants.clone(),
         };
         let docs = self.docs;
         let ops = OpsState {
@@ -184,20 +204,25 @@ impl Gateway {
             metrics: self.metrics.clone(),
             recent_spans: self.recent_spans,
         };
+        let (engine, tasks): (Arc<dyn Engine>, _) = (Arc::new(live), Tasks::on_this_runtime());
+        let watches = self.settings.max_waits;
         let state = Data::new(AppState {
-            engine: Arc::new(live),
+            watcher: Watcher::new(Arc::clone(&engine), tasks.clone(), watches),
+            key_lease: key_lease(self.cluster.settings()),
+            engine,
             waits,
             types: self.types,
             routes: self.routes,
             auth: self.auth,
             metrics: self.metrics,
             topics: self.cluster.topics().clone(),
+            ladder: self.cluster.settings().delay_rungs.clone(),
             instance: self.instance,
             max_record_bytes: self.cluster.settings().max_record_bytes,
             body_memory: Semaphore::new(self.settings.body_memory.div_ceil(1024)),
             settings: self.settings,
             stop: Stop::default(),
-            tasks: Tasks::on_this_runtime(),
+            tasks,
             requests: AtomicUsize::new(0),
         });
         let listen = state.settings.listen.clone();
@@ -215,7 +240,16 @@ impl Gateway {
         // It outlives the request to stop: submits and waits that are under way need what it says.
         let background = CancellationToken::new();
         let purging = tokio::spawn(purge::run(bringup.store.clone(), background.clone()));
+        let sweeping = tokio::spawn(sweep::run(state.clone(), background.clone()));
         let watching = tokio::spawn(bringup.clone().watch_broker(background.clone()));
+        let types = state.types.clone();
+        let pools = move || pools_of(&types.now());
+        let placing = placing.watch(bringup.cluster.clone(), pools, background.clone());
+        let placing = tokio::spawn(placing);
+        let pauses = tokio::spawn(pauses.watch(bringup.cluster.clone(), background.clone()));
+        if state.settings.tenant_backlog > 0 {
+            tokio::spawn(tenants.watch(bringup.store.clone(), background.clone()));
+        }
         let bringing = tokio::spawn(bringup.run(shutdown.token()));
         let intake = self.readiness.condition("intake");
         intake.ok();
@@ -258,9 +292,14 @@ impl Gateway {
             }
         };
         background.cancel();
-        let _ = tokio::join!(watching, purging);
+        let _ = tokio::join!(watching, purging, placing, sweeping, pauses);
         result
     }
+}
+
+fn pools_of(types: &JobTypes) -> Vec<Pool> {
+    let pools: BTreeSet<_> = types.values().map(|spec| &spec.pool).collect();
+    pools.into_iter().cloned().collect()
 }
 
 /// What a stop has to do with.

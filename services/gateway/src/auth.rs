@@ -1,5 +1,7 @@
 //! Who asks: a principal on every request that touches jobs.
 
+use std::collections::BTreeSet;
+
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
@@ -60,6 +62,15 @@ impl Auth {
     /// Whether requests must show a key.
     pub fn is_enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// How many tenants there are.
+    pub fn tenants(&self) -> usize {
+        if !self.enabled {
+            return 1;
+        }
+        let tenants: BTreeSet<_> = self.keys.iter().map(|(_, tenant)| tenant).collect();
+        tenants.len()
     }
 
     /// The principal of a request with these headers: `Authorization: Bearer KEY`, else `X-Api-Key: KEY`.

@@ -18,6 +18,7 @@ use tidegate_runtime::{LiveTypes, retry_forever};
 use tidegate_store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::placing::Placing;
 use crate::replies::{Replies, RepliesConfig, StoreHealth};
 use crate::waits::Waits;
 
@@ -51,6 +52,8 @@ pub struct Bringup {
     pub readiness: Readiness,
     /// Where the replies are put once they run.
     pub replies: Arc<OnceLock<Replies>>,
+    /// Told of the topics' partitions.
+    pub placing: Placing,
 }
 
 impl Bringup {
@@ -142,6 +145,7 @@ impl Bringup {
                 self.metrics.topic_retention(&topic.name, retention);
             }
         }
+        self.placing.found(&found);
         Ok(found)
     }
 

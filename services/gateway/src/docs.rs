@@ -66,15 +66,28 @@ pub struct Problem {
     ),
     paths(
         crate::submit::by_type,
+        crate::listing::list,
         crate::status::status,
+        crate::erasing::erase,
         crate::result::result,
+        crate::cancel::cancel,
+        crate::dead_letters::retry,
+        crate::dead_letters::list,
+        crate::dead_letters::show,
+        crate::dead_letters::redrive,
+        crate::catalog::types,
+        crate::pausing::pause,
+        crate::pausing::resume,
+        crate::catalog::tiers,
         healthz,
         readyz,
         metrics,
     ),
     components(schemas(Problem)),
     tags(
-        (name = "jobs", description = "Submit, status, result"),
+        (name = "jobs", description = "Submit, status, result, cancel, list, erase"),
+        (name = "dead letters", description = "What failed for good, and doing it again"),
+        (name = "job types", description = "What there is, what waits, and what is not to be begun"),
         (name = "configured", description = "Routes of this installation's configuration"),
         (name = "operations", description = "For operators; without authentication"),
     ),
@@ -321,14 +334,25 @@ mod tests {
         }
         lines.sort();
         let expected = "\
+delete /v1/jobs/{id}: 204 400 401 404 409 410 503
 get /healthz: 200
 get /jobs/{id}: 200 304 400 401 404 410 503
 get /metrics: 200
 get /readyz: 200 503
+get /v1/dead-letters/{partition}/{offset}: 200 401 404 503
+get /v1/dead-letters: 200 400 401 503
+get /v1/job-types: 200 401
 get /v1/jobs/{id}/result: 400 401 404 409 410 502 503 504 default
 get /v1/jobs/{id}: 200 304 400 401 404 410 503
-post /shops/{shop}/report: 202 400 401 403 404 409 413 502 503 504 default
-post /v1/jobs/{type}: 202 400 401 403 404 409 413 502 503 504 default";
+get /v1/jobs: 200 400 401 503
+get /v1/tiers: 200 401
+post /shops/{shop}/report: 202 400 401 403 404 409 413 422 429 502 503 504 default
+post /v1/dead-letters/redrive: 200 400 401 503
+post /v1/job-types/{type}/pause: 200 401 404 503
+post /v1/job-types/{type}/resume: 200 401 404 503
+post /v1/jobs/{id}/cancel: 200 400 401 404 409 410 503
+post /v1/jobs/{id}/retry: 202 400 401 404 409 410 503
+post /v1/jobs/{type}: 202 400 401 403 404 409 413 422 429 502 503 504 default";
         assert_eq!(lines.join("\n"), expected);
     }
 

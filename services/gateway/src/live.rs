@@ -6,19 +6,40 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidegate_contract::{JobEvent, JobId, JobMessage, Millis, Pool, Tier};
-use tidegate_kafka::{Cluster, Codec, CodecError, Outgoing, ProduceError, Producer};
+use tidegate_contract::{
+    DeadLetterPlace, JobEvent, JobId, JobMessage, JobType, Millis, Pool, Tenant, Tier,
+};
+use tidegate_kafka::{
+    Cluster, Codec, CodecError, DecodeError, KafkaError, KafkaSettings, Outgoing, ProduceError,
+    Producer,
+};
 use tidegate_runtime::readiness::{Condition, Readiness};
-use tidegate_store::{Inserter, Lookup, NewJob, Store, StoreError};
+use tidegate_store::{
+    Glimpse, Inserter, JobRow, Listed, Listing, Lookup, NewJob, NewKey, NewRetry, Reserved, Retry,
+    Store, StoreError,
+};
 use tokio::sync::Mutex;
 
+use crate::backlogs::Backlogs;
+use crate::dead_letters::read::{self, Ask, Found, Page};
 use crate::engine::{Ack, Engine};
+use crate::pauses::{Pause, Pauses};
+use crate::placing::Placing;
 use crate::problem::ApiError;
 use crate::replies::{Replies, StoreHealth};
+use crate::tenants::TenantBacklogs;
 
 /// How long an answer about a group's members is good for, and how long it is waited for.
 const MEMBERS_AGE: Duration = Duration::from_secs(3);
 const MEMBERS_LIMIT: Duration = Duration::from_millis(400);
+
+/// What a reservation of an idempotency key may take besides the produce: a call of the store, and clocks that differ.
+const KEY_SLACK: Duration = Duration::from_secs(5);
+
+/// For how long nobody else touches a reserved key: after that, whoever reserved it is not producing any more.
+pub fn key_lease(settings: &KafkaSettings) -> Duration {
+    settings.produce_timeout + KEY_SLACK
+}
 
 type Members = HashMap<(Pool, Tier), (Instant, Option<usize>)>;
 
@@ -36,6 +57,11 @@ pub struct Live {
     /// Set once they run.
     pub replies: Arc<OnceLock<Replies>>,
     pub members: Mutex<Members>,
+    pub backlogs: Backlogs,
+    pub pauses: Pauses,
+    pub placing: Placing,
+    /// Counted only if there is a limit.
+    pub tenants: TenantBacklogs,
 }
 
 impl Live {
@@ -93,8 +119,16 @@ impl Engine for Live {
         self.codec.encode_event(event)
     }
 
+    fn place(&self, topic: &str, job: &JobMessage) -> Option<i32> {
+        self.placing.place(topic, job)
+    }
+
     fn enqueue(&self, out: Outgoing) -> Result<Ack, ProduceError> {
         Ok(Box::pin(self.producer.enqueue(out)?))
+    }
+
+    fn tenant_backlog(&self, tenant: &Tenant) -> Option<u64> {
+        self.tenants.of(tenant)
     }
 
     fn store_ok(&self) -> bool {
@@ -105,8 +139,68 @@ impl Engine for Live {
         self.judge(self.inserter.insert(job).await)
     }
 
+    async fn reserve(&self, key: &NewKey, now: Millis) -> Result<Reserved, StoreError> {
+        let lease = key_lease(self.cluster.settings());
+        let lease = Millis::try_from(lease.as_millis()).unwrap_or(Millis::MAX);
+        self.judge(self.store.reserve(key, now, lease).await)
+    }
+
+    async fn produced(&self, job: NewJob) -> Result<(), StoreError> {
+        self.judge(self.store.produced(&job).await)
+    }
+
+    async fn release(
+        &self,
+        id: JobId,
+        reserved_at: Millis,
+        forget: bool,
+    ) -> Result<(), StoreError> {
+        self.judge(self.store.release(id, reserved_at, forget).await)
+    }
+
+    async fn glance(&self, ids: &[JobId]) -> Result<HashMap<JobId, Glimpse>, StoreError> {
+        self.judge(self.store.glance(ids).await)
+    }
+
+    async fn overdue(
+        &self,
+        deadline: Millis,
+        after: Option<(Millis, JobId)>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        self.judge(self.store.overdue(deadline, after, limit).await)
+    }
+
     async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
         self.judge(self.store.job(id).await)
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Listed, StoreError> {
+        self.judge(self.store.list(&listing).await)
+    }
+
+    async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError> {
+        self.judge(self.store.erase(id, now).await)
+    }
+
+    async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError> {
+        self.judge(self.store.claim_retry(retry).await)
+    }
+
+    async fn retry_produced(&self, of: JobId, job: JobId) -> Result<(), StoreError> {
+        self.judge(self.store.retry_produced(of, job).await)
+    }
+
+    async fn decode_job(&self, value: &[u8]) -> Result<JobMessage, DecodeError> {
+        self.codec.decode_job(value).await
+    }
+
+    async fn letters(&self, ask: Ask) -> Result<Page, KafkaError> {
+        read::page(&self.cluster, &self.codec, &ask).await
+    }
+
+    async fn letter(&self, place: DeadLetterPlace) -> Result<Option<Found>, KafkaError> {
+        read::one(&self.cluster, &self.codec, place).await
     }
 
     async fn lag_horizon(&self) -> Option<Millis> {
@@ -129,5 +223,13 @@ impl Engine for Live {
             .ok();
         members.insert(key, (Instant::now(), count));
         count
+    }
+
+    fn pause(&self, job_type: &JobType, now: Millis) -> Option<Pause> {
+        self.pauses.of(job_type, now)
+    }
+
+    async fn backlogs(&self, wanted: &[(Pool, Tier)]) -> Vec<Option<u64>> {
+        self.backlogs.of(&self.cluster, &self.placing, wanted).await
     }
 }

@@ -9,10 +9,12 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
+use opentelemetry::Context;
+use opentelemetry::context::FutureExt;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tidegate_runtime::telemetry;
+use tidegate_runtime::telemetry::{self, Trace};
 use tracing::{Instrument, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -30,13 +32,19 @@ pub async fn observe(
     let _open = Open::new(&state);
     let method = req.method().clone();
     let quiet = matches!(req.path(), "/healthz" | "/readyz" | "/metrics");
-    let span = if quiet {
-        Span::none()
+    let (span, trace_id, within) = if quiet {
+        (Span::none(), None, Context::new())
     } else {
-        server_span(&req)
+        let trace = joined(&req);
+        let span = trace.span(|| server_span(&req));
+        let within = match &trace {
+            Trace::Exported(_) => span.context(),
+            Trace::Passed(ids) => ids.clone(),
+        };
+        (span, telemetry::trace_id_of(&within), within)
     };
-    let trace_id = telemetry::trace_id(&span);
-    let result = next.call(req).instrument(span.clone()).await;
+    let handled = next.call(req).instrument(span.clone());
+    let result = handled.with_context(within.clone()).await;
     let mut response = match result {
         Ok(response) => response,
         Err(error) => {
@@ -50,9 +58,9 @@ pub async fn observe(
     let status = response.status().as_u16();
     let route = route(&response);
     // The span has begun, since its trace id was asked for, and the field `otel.name` is of no use any more.
-    span.context()
-        .span()
-        .update_name(format!("{method} {route}"));
+    if within.span().span_context().is_sampled() {
+        within.span().update_name(format!("{method} {route}"));
+    }
     span.record("http.route", &route);
     span.record("http.response.status_code", status);
     if status >= 500 {
@@ -95,9 +103,15 @@ fn route<B>(response: &ServiceResponse<B>) -> String {
     }
 }
 
+/// The trace that the request names, or a new one.
+fn joined(req: &ServiceRequest) -> Trace {
+    let headers = Headers(req.headers());
+    Trace::join(TraceContextPropagator::new().extract_with_context(&Context::new(), &headers))
+}
+
 fn server_span(req: &ServiceRequest) -> Span {
     let info = req.connection_info();
-    let span = tracing::info_span!(
+    tracing::info_span!(
         "request",
         otel.name = field::Empty,
         otel.kind = "server",
@@ -115,14 +129,7 @@ fn server_span(req: &ServiceRequest) -> Span {
             .headers()
             .get(actix_web::http::header::USER_AGENT)
             .and_then(|value| value.to_str().ok()),
-    );
-    let parent = TraceContextPropagator::new()
-        .extract_with_context(&opentelemetry::Context::new(), &Headers(req.headers()));
-    // A malformed `traceparent` is as good as none (W3C Trace Context, 3.2.2): the trace begins here.
-    if parent.span().span_context().is_valid() {
-        let _ = span.set_parent(parent);
-    }
-    span
+    )
 }
 
 struct Headers<'a>(&'a HeaderMap);

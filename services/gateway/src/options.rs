@@ -10,8 +10,15 @@ use crate::problem::{ApiError, clip};
 /// Options that this version knows, in lower case.
 const PRIORITY: &str = "tidegate-priority";
 const DEADLINE: &str = "tidegate-deadline";
-/// Not ours by name, and still a promise that must not be broken in silence.
+const DELAY: &str = "tidegate-delay";
+const ON_DISCONNECT: &str = "tidegate-on-disconnect";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const SERIAL_KEY: &str = "tidegate-serial-key";
+
+/// Longest idempotency or serial key, in characters.
+const KEY_LIMIT: usize = 255;
+/// The tier of all jobs with a serial key, whatever their types say: order is kept within a partition, so within a topic.
+const SERIAL_TIER: Tier = Tier::Normal;
 
 /// What the headers of a submit ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +26,48 @@ pub struct Options {
     pub tier: Tier,
     /// After this the job is not started any more.
     pub deadline: Millis,
+    /// The first attempt is not to begin before this.
+    pub not_before: Option<Millis>,
+    /// A repeat under the same key joins the job of the first request.
+    pub key: Option<String>,
+    /// Jobs of one key run one at a time, in the order in which they came.
+    pub serial_key: Option<String>,
+    /// What becomes of the job when its client goes away while it waits.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// What of this was asked for, and does not come from the type.
+    pub asked: Asked,
+}
+
+/// What a disconnect of a waiting client does to its job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Nothing.
+    #[default]
+    Continue,
+    /// It is cancelled.
+    Cancel,
+}
+
+/// The options that change the job, as they were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub tier: Option<Tier>,
+    pub deadline: Option<AskedTime>,
+    pub delay: Option<AskedTime>,
+}
+
+/// A time as it was given: one that counts from now is the same wish at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedTime {
+    At(Millis),
+    /// Milliseconds from now.
+    Within(Millis),
 }
 
 /// Reads the options among `headers` (names in lower case).
 ///
-/// An option that this version does not know is refused: a client that asks for a delay, or for a key that keeps a
-/// repeat from running twice, must not be told `202` by a server that does neither.
+/// An option that this version does not know is refused: a client that asks for an order must not be told `202` by a
+/// server that keeps none.
 ///
 /// # Errors
 /// [`ApiError::UnsupportedOption`], [`ApiError::MalformedHeader`], [`ApiError::TierNotAllowed`].
@@ -37,25 +80,62 @@ pub fn parse<'a>(
     let mut options = Options {
         tier: spec.tier,
         deadline: now.saturating_add(millis(spec.deadline)),
+        not_before: None,
+        key: None,
+        serial_key: None,
+        on_disconnect: None,
+        asked: Asked::default(),
     };
-    let (mut seen_priority, mut seen_deadline) = (false, false);
+    let mut delay = None;
     for (name, value) in headers {
         match name {
-            PRIORITY if !seen_priority => {
-                seen_priority = true;
+            PRIORITY if options.asked.tier.is_none() => {
                 options.tier = priority(value, job_type, spec)?;
+                options.asked.tier = Some(options.tier);
             }
-            DEADLINE if !seen_deadline => {
-                seen_deadline = true;
-                options.deadline = deadline(value, spec.deadline, now)?;
+            DEADLINE if options.asked.deadline.is_none() => {
+                let (at, asked) = deadline(value, spec.deadline, now)?;
+                options.deadline = at;
+                options.asked.deadline = Some(asked);
             }
+            IDEMPOTENCY_KEY if options.key.is_none() => {
+                options.key = Some(key("Idempotency-Key", value)?);
+            }
+            SERIAL_KEY if options.serial_key.is_none() => {
+                options.serial_key = Some(key("Tidegate-Serial-Key", value)?);
+            }
+            SERIAL_KEY => return Err(twice("Tidegate-Serial-Key")),
+            ON_DISCONNECT if options.on_disconnect.is_none() => {
+                options.on_disconnect = Some(on_disconnect(value)?);
+            }
+            DELAY if delay.is_none() => delay = Some(value),
+            DELAY => return Err(twice("Tidegate-Delay")),
             PRIORITY => return Err(twice("Tidegate-Priority")),
             DEADLINE => return Err(twice("Tidegate-Deadline")),
-            _ if name == IDEMPOTENCY_KEY || name.starts_with("tidegate-") => {
+            ON_DISCONNECT => return Err(twice("Tidegate-On-Disconnect")),
+            IDEMPOTENCY_KEY => return Err(twice("Idempotency-Key")),
+            _ if name.starts_with("tidegate-") => {
                 return Err(ApiError::UnsupportedOption { name: clip(name) });
             }
             _ => {}
         }
+    }
+    if options.serial_key.is_some() {
+        if options.asked.tier.is_some() {
+            return Err(ApiError::MalformedHeader {
+                name: "Tidegate-Serial-Key",
+                allowed: format!(
+                    "without Tidegate-Priority: jobs with a serial key all travel in the tier {SERIAL_TIER}"
+                ),
+            });
+        }
+        options.tier = SERIAL_TIER;
+    }
+    // The headers come in any order, and the deadline bounds the delay.
+    if let Some(value) = delay {
+        let (at, asked) = not_before(value, options.deadline, now)?;
+        options.not_before = Some(at);
+        options.asked.delay = Some(asked);
     }
     Ok(options)
 }
@@ -69,6 +149,29 @@ fn twice(name: &'static str) -> ApiError {
 
 fn text(value: &[u8]) -> &str {
     std::str::from_utf8(value).map_or("", str::trim)
+}
+
+/// A key is compared as it is, and kept: it must be worth both.
+fn key(name: &'static str, value: &[u8]) -> Result<String, ApiError> {
+    let visible = (1..=KEY_LIMIT).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    match std::str::from_utf8(value) {
+        Ok(key) if visible => Ok(key.to_owned()),
+        _ => Err(ApiError::MalformedHeader {
+            name,
+            allowed: format!("1 to {KEY_LIMIT} visible ASCII characters, without spaces"),
+        }),
+    }
+}
+
+fn on_disconnect(value: &[u8]) -> Result<OnDisconnect, ApiError> {
+    match value {
+        b"continue" => Ok(OnDisconnect::Continue),
+        b"cancel" => Ok(OnDisconnect::Cancel),
+        _ => Err(ApiError::MalformedHeader {
+            name: "Tidegate-On-Disconnect",
+            allowed: "continue or cancel".to_owned(),
+        }),
+    }
 }
 
 fn priority(value: &[u8], job_type: &JobType, spec: &JobTypeSpec) -> Result<Tier, ApiError> {
@@ -93,7 +196,7 @@ fn priority(value: &[u8], job_type: &JobType, spec: &JobTypeSpec) -> Result<Tier
 
 /// A point in time (RFC 3339) or a time from now (`30s`, `2h 30m`), in the future and not beyond what the type keeps
 /// its jobs for.
-fn deadline(value: &[u8], longest: Duration, now: Millis) -> Result<Millis, ApiError> {
+fn deadline(value: &[u8], longest: Duration, now: Millis) -> Result<(Millis, AskedTime), ApiError> {
     let latest = now.saturating_add(millis(longest));
     let malformed = || ApiError::MalformedHeader {
         name: "Tidegate-Deadline",
@@ -103,15 +206,39 @@ fn deadline(value: &[u8], longest: Duration, now: Millis) -> Result<Millis, ApiE
             rfc3339(latest)
         ),
     };
-    let value = text(value);
-    let at = match humantime::parse_duration(value) {
-        Ok(duration) => now.saturating_add(millis(duration)),
-        Err(_) => instant(value).ok_or_else(malformed)?,
-    };
+    let (at, asked) = time_or_duration(value, now).ok_or_else(malformed)?;
     if at <= now || at > latest {
         return Err(malformed());
     }
-    Ok(at)
+    Ok((at, asked))
+}
+
+/// The same for a delay: in the future, and before the job's deadline, after which nothing would be started.
+fn not_before(
+    value: &[u8],
+    deadline: Millis,
+    now: Millis,
+) -> Result<(Millis, AskedTime), ApiError> {
+    let at = time_or_duration(value, now).filter(|(at, _)| (now + 1..deadline).contains(at));
+    at.ok_or_else(|| ApiError::MalformedHeader {
+        name: "Tidegate-Delay",
+        allowed: format!(
+            "a time in the future in RFC 3339, or a duration such as `30s`, before the job's deadline at {}",
+            rfc3339(deadline)
+        ),
+    })
+}
+
+/// As it is reckoned from now, and as it was given.
+fn time_or_duration(value: &[u8], now: Millis) -> Option<(Millis, AskedTime)> {
+    let value = text(value);
+    match humantime::parse_duration(value) {
+        Ok(duration) => {
+            let within = millis(duration);
+            Some((now.saturating_add(within), AskedTime::Within(within)))
+        }
+        Err(_) => instant(value).map(|at| (at, AskedTime::At(at))),
+    }
 }
 
 /// RFC 3339 with any offset.
@@ -159,6 +286,23 @@ mod tests {
         let options = with(&[("accept", "*/*"), ("x-tidegate", "1")]).unwrap();
         assert_eq!(options.tier, Tier::Normal);
         assert_eq!(options.deadline, NOW + 7 * 24 * 3600 * 1000);
+    }
+
+    #[test]
+    fn a_serial_key_settles_the_tier() {
+        let options = with(&[(SERIAL_KEY, "order-7")]).unwrap();
+        assert_eq!(options.serial_key.as_deref(), Some("order-7"));
+        assert_eq!(options.tier, Tier::Normal);
+        let refused = with(&[(SERIAL_KEY, "order-7"), (PRIORITY, "low")]).unwrap_err();
+        assert!(
+            refused.to_string().contains("Tidegate-Priority"),
+            "{refused}"
+        );
+        for bad in ["", "two words", "naïve", &"k".repeat(256)] {
+            let refused = with(&[(SERIAL_KEY, bad)]).unwrap_err();
+            assert!(refused.to_string().contains("255"), "{refused}");
+        }
+        assert!(with(&[(SERIAL_KEY, "a"), (SERIAL_KEY, "a")]).is_err());
     }
 
     #[test]
@@ -216,15 +360,83 @@ mod tests {
     }
 
     #[test]
-    fn options_of_later_versions_are_refused_by_name() {
-        for name in [
-            "tidegate-delay",
-            "tidegate-serial-key",
-            "tidegate-callback-url",
-            IDEMPOTENCY_KEY,
+    fn delays_are_times_or_durations_before_the_deadline() {
+        let not_before = |headers: &[(&str, &str)]| with(headers).map(|options| options.not_before);
+        assert_eq!(not_before(&[]).ok(), Some(None));
+        for (value, expected) in [("30s", 30_000), ("2025-01-31T10:31:00+01:00", 60_000)] {
+            let at = not_before(&[(DELAY, value)]).unwrap();
+            assert_eq!(at, Some(NOW + expected), "{value}");
+        }
+        // The order of headers does not matter.
+        let both = [(DELAY, "10s"), (DEADLINE, "11s")];
+        assert_eq!(not_before(&both).unwrap(), Some(NOW + 10_000));
+        for headers in [
+            &[(DELAY, "")][..],
+            &[(DELAY, "soon")],
+            &[(DELAY, "0s")],
+            &[(DELAY, "-5s")],
+            &[(DELAY, "2025-01-31T09:30:00Z")],
+            &[(DELAY, "7d")],
+            &[(DELAY, "999999999999999y")],
+            &[(DELAY, "10s"), (DEADLINE, "10s")],
+            &[(DEADLINE, "10s"), (DELAY, "1h")],
         ] {
+            let error = not_before(headers).unwrap_err().to_string();
+            let limit = error.contains("Tidegate-Delay") && error.contains("deadline at 2025-");
+            assert!(limit, "{headers:?}: {error}");
+        }
+        assert!(not_before(&[(DELAY, "1s"), (DELAY, "1s")]).is_err());
+    }
+
+    #[test]
+    fn options_of_later_versions_are_refused_by_name() {
+        for name in ["tidegate-cron", "tidegate-callback-url"] {
             let error = with(&[(name, "x")]).unwrap_err();
             assert!(matches!(&error, ApiError::UnsupportedOption { name: n } if n == name));
+        }
+    }
+
+    #[test]
+    fn a_key_is_taken_as_it_is_or_refused_with_the_limit() {
+        let longest = "k".repeat(KEY_LIMIT);
+        for key in [
+            "1",
+            "\"a-b/c\"",
+            "8e03978e-40d5-43dd-bc93-6894a57f9324",
+            &longest,
+        ] {
+            let options = with(&[(IDEMPOTENCY_KEY, key)]).unwrap();
+            assert_eq!(options.key.as_deref(), Some(key));
+        }
+        for key in [
+            "",
+            " ",
+            "a b",
+            "\u{e4}",
+            "a\u{7f}",
+            "a\tb",
+            &"k".repeat(KEY_LIMIT + 1),
+        ] {
+            let error = with(&[(IDEMPOTENCY_KEY, key)]).unwrap_err().to_string();
+            assert!(
+                error.contains("Idempotency-Key") && error.contains("255"),
+                "{key}: {error}"
+            );
+        }
+        assert!(with(&[(IDEMPOTENCY_KEY, "a"), (IDEMPOTENCY_KEY, "a")]).is_err());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_told_apart_from_what_the_type_gives() {
+        assert_eq!(with(&[]).unwrap().asked, Asked::default());
+        let asked = |headers: &[(&str, &str)]| with(headers).unwrap().asked;
+        assert_eq!(asked(&[(PRIORITY, "normal")]).tier, Some(Tier::Normal));
+        for (value, wish) in [
+            ("30s", AskedTime::Within(30_000)),
+            ("30000ms", AskedTime::Within(30_000)),
+            ("2025-01-31T10:31:00+01:00", AskedTime::At(NOW + 60_000)),
+        ] {
+            assert_eq!(asked(&[(DEADLINE, value)]).deadline, Some(wish));
         }
     }
 
@@ -232,6 +444,7 @@ mod tests {
         #[test]
         fn no_deadline_makes_it_panic(value in "\\PC*") {
             let _ = with(&[(DEADLINE, &value)]);
+            let _ = with(&[(DELAY, &value)]);
         }
 
         #[test]

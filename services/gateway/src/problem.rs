@@ -5,13 +5,16 @@
 //! ended, else the last part of `type`), `source` (where the fault lies) and `repeatSafe` (whether sending the same
 //! request again can have no effect but the wanted one).
 
+mod document;
+
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use serde_json::{Map, Value, json};
 use tidegate_contract::{FaultSource, JobError, JobId, JobType, Status, Tier};
+
+pub use document::{clip, error_json};
 
 /// How long clients are asked to stay away while something mends itself.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -41,9 +44,13 @@ pub enum ApiError {
     #[error("header {name} is malformed: allowed is {allowed}")]
     MalformedHeader { name: &'static str, allowed: String },
     #[error(
-        "header {name} asks for something that this version does not do: leave it out; Prefer, Tidegate-Priority and Tidegate-Deadline are known"
+        "header {name} asks for something that this version does not do: leave it out; Prefer, Idempotency-Key, Tidegate-Priority, Tidegate-Deadline, Tidegate-Delay and Tidegate-On-Disconnect are known"
     )]
     UnsupportedOption { name: String },
+    #[error(
+        "this idempotency key was used for another request: a repeat sends the same type, body and options, a new job a new key"
+    )]
+    KeyReused,
     #[error("jobs of type {job_type} may not ask for tier {tier}, only for {allowed}")]
     TierNotAllowed {
         tier: Tier,
@@ -78,6 +85,32 @@ pub enum ApiError {
     JobGone { id: JobId, status: Status },
     #[error("job {id} has not ended: it is {status}")]
     NotEnded { id: JobId, status: Status },
+    #[error("job {id} was done again already, as job {job}")]
+    RetriedAlready { id: JobId, job: JobId },
+    #[error("job {id} cannot be done again: {why}")]
+    NotRetried { id: JobId, why: String },
+    #[error("the dead letter of job {0} is not kept any more")]
+    DeadLetterGone(JobId),
+    #[error(
+        "there is no dead letter {0}: places are PARTITION/OFFSET, and letters are kept for a while only"
+    )]
+    UnknownDeadLetter(String),
+    #[error("what is to be redriven is malformed: {0}")]
+    MalformedRedrive(String),
+    #[error(
+        "no filter means every dead letter: give type, tenant, reason, since or until, or say `all`"
+    )]
+    RedriveAll,
+    #[error("job {id} was not cancelled: it had ended as {status}")]
+    EndedOtherwise { id: JobId, status: Status },
+    #[error("the cancellation of job {id} is not known to be written: {reason}; send it again")]
+    NotCancelled { id: JobId, reason: String },
+    #[error("job type `{name}` was not paused or resumed: {reason}: ask again")]
+    NotOrdered { name: String, reason: String },
+    #[error(
+        "the cancellation of job {0} is written, and it is not known yet whether another end came first: ask again"
+    )]
+    NotJudged(JobId),
     #[error("this gateway is shutting down: send the request again, to another one")]
     ShuttingDown,
     #[error("kafka is not available: {0}")]
@@ -88,6 +121,10 @@ pub enum ApiError {
     Topics(String),
     #[error("this gateway reads no replies yet: {0}")]
     NoReplies(String),
+    #[error(
+        "{jobs} jobs of this tenant have not ended and the limit is {limit}: send it again when some have"
+    )]
+    TenantBacklog { jobs: u64, limit: u64 },
     #[error("too many request bodies are being received")]
     Overloaded,
     #[error("the broker does not keep up: too many jobs wait to be written")]
@@ -96,10 +133,13 @@ pub enum ApiError {
     EmbeddedFull(String),
     #[error("job {id} was not written: {reason}")]
     NotWritten { id: JobId, reason: String },
-    #[error(
-        "it is not known whether job {id} was written: {reason}; look at its status before sending it again, or it may run twice"
-    )]
-    OutcomeUnknown { id: JobId, reason: String },
+    #[error("it is not known whether job {id} was written: {reason}; {}", what_next(*.keyed))]
+    OutcomeUnknown {
+        id: JobId,
+        reason: String,
+        /// It has an idempotency key, so that a repeat is the same job.
+        keyed: bool,
+    },
     #[error("the status store is not available: {0}")]
     StoreUnavailable(String),
     /// The job ended, without an answer of its own.
@@ -107,7 +147,7 @@ pub enum ApiError {
     Ended {
         id: JobId,
         status: Status,
-        error: Option<JobError>,
+        error: Option<Box<JobError>>,
         attempt: i32,
         /// Unix milliseconds.
         at: i64,
@@ -118,7 +158,15 @@ pub enum ApiError {
     Internal(String),
 }
 
-fn ended_text(status: Status, error: &Option<JobError>) -> String {
+fn what_next(keyed: bool) -> &'static str {
+    if keyed {
+        "send it again under the same key"
+    } else {
+        "look at its status before sending it again, or it may run twice"
+    }
+}
+
+fn ended_text(status: Status, error: &Option<Box<JobError>>) -> String {
     match error {
         Some(error) => format!("job ended as {status}: {}", clip(&error.message)),
         None => format!("job ended as {status}"),
@@ -176,6 +224,11 @@ impl ApiError {
             Self::UnsupportedOption { .. } => {
                 refused(S::BAD_REQUEST, "unsupported-option", "Option not supported")
             }
+            Self::KeyReused => refused(
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "Idempotency key used for another request",
+            ),
             Self::TierNotAllowed { .. } => {
                 refused(S::FORBIDDEN, "tier-not-allowed", "Tier not allowed")
             }
@@ -206,6 +259,26 @@ impl ApiError {
                 retry_after: Some(RETRY_AFTER),
                 ..refused(S::CONFLICT, "not-ended", "Job has not ended")
             },
+            Self::RetriedAlready { .. } => {
+                refused(S::CONFLICT, "already-retried", "Job done again already")
+            }
+            Self::NotRetried { .. } => refused(S::CONFLICT, "not-retried", "Job not done again"),
+            Self::DeadLetterGone(_) => {
+                refused(S::GONE, "dead-letter-gone", "Dead letter no longer kept")
+            }
+            Self::UnknownDeadLetter(_) => {
+                refused(S::NOT_FOUND, "unknown-dead-letter", "Unknown dead letter")
+            }
+            Self::MalformedRedrive(_) => {
+                refused(S::BAD_REQUEST, "malformed-redrive", "Malformed redrive")
+            }
+            Self::RedriveAll => refused(S::BAD_REQUEST, "redrive-all", "Redrive without a filter"),
+            Self::EndedOtherwise { .. } => {
+                refused(S::CONFLICT, "already-ended", "Job has ended otherwise")
+            }
+            Self::NotCancelled { .. } => away("not-cancelled", "Not cancelled", Broker),
+            Self::NotOrdered { .. } => away("not-ordered", "Not ordered", Broker),
+            Self::NotJudged(_) => away("not-judged", "Not judged yet", Gateway),
             Self::ShuttingDown => away("shutting-down", "Shutting down", Gateway),
             Self::BrokerUnavailable(_) => {
                 away("broker-unavailable", "Broker not available", Broker)
@@ -217,12 +290,20 @@ impl ApiError {
             ),
             Self::Topics(_) => away("topics", "Topics not as they must be", Broker),
             Self::NoReplies(_) => away("no-replies", "No replies yet", Gateway),
+            Self::TenantBacklog { .. } => Facts {
+                retry_after: Some(RETRY_AFTER),
+                ..refused(
+                    S::TOO_MANY_REQUESTS,
+                    "tenant-backlog",
+                    "Too many unfinished jobs",
+                )
+            },
             Self::Overloaded => away("overloaded", "Too much at once", Gateway),
             Self::QueueFull => away("broker-queue-full", "Broker does not keep up", Broker),
             Self::EmbeddedFull(_) => away("broker-full", "Broker is full", Broker),
             Self::NotWritten { .. } => away("not-written", "Job not written", Broker),
-            Self::OutcomeUnknown { .. } => Facts {
-                repeat_safe: false,
+            Self::OutcomeUnknown { keyed, .. } => Facts {
+                repeat_safe: *keyed,
                 ..away("outcome-unknown", "Outcome unknown", Broker)
             },
             Self::StoreUnavailable(_) => {
@@ -285,108 +366,6 @@ impl ApiError {
             _ => "unavailable",
         }
     }
-
-    /// The body of the answer.
-    pub fn document(&self) -> Value {
-        let facts = self.facts();
-        let mut doc = Map::new();
-        let mut set = |name: &str, value: Value| {
-            doc.insert(name.to_owned(), value);
-        };
-        set("type", json!(format!("/problems/{}", facts.code)));
-        set("title", json!(facts.title));
-        set("status", json!(facts.status.as_u16()));
-        set("detail", json!(self.to_string()));
-        set("code", json!(facts.code));
-        set("source", json!(facts.source.as_str()));
-        set("repeatSafe", json!(facts.repeat_safe));
-        match self {
-            Self::UnknownJobType { given, nearest } => {
-                set("given", json!(given));
-                if let Some(nearest) = nearest {
-                    set("nearest", json!(nearest));
-                }
-            }
-            Self::UnknownRoute { path, nearest } => {
-                set("given", json!(path));
-                if let Some(nearest) = nearest {
-                    set("nearest", json!(nearest));
-                }
-            }
-            Self::MalformedHeader { name, allowed } => {
-                set("header", json!(name));
-                set("allowed", json!(allowed));
-            }
-            Self::UnsupportedOption { name } => set("header", json!(name)),
-            Self::TierNotAllowed { allowed, .. } => {
-                set("header", json!("Tidegate-Priority"));
-                set("allowed", json!(allowed));
-            }
-            Self::NotJson { line, column, .. } => {
-                set("line", json!(line));
-                set("column", json!(column));
-            }
-            Self::BodyTooLarge { limit } | Self::RecordTooLarge { limit, .. } => {
-                set("limit", json!(limit));
-            }
-            Self::UnknownJob(id)
-            | Self::StatusBehind(id)
-            | Self::NotWritten { id, .. }
-            | Self::OutcomeUnknown { id, .. }
-            | Self::BadOutcome { id, .. } => set("jobId", json!(id)),
-            Self::JobGone { id, status } | Self::NotEnded { id, status } => {
-                set("jobId", json!(id));
-                set("jobStatus", json!(status));
-            }
-            Self::Ended {
-                id,
-                status,
-                error,
-                attempt,
-                at,
-            } => {
-                set("jobId", json!(id));
-                set("jobStatus", json!(status));
-                if let Some(error) = error {
-                    set("code", json!(error.code));
-                    set("error", error_json(error, *attempt, *at));
-                }
-            }
-            _ => {}
-        }
-        Value::Object(doc)
-    }
-}
-
-/// The `error` of a job as statuses and problems show it. `at` in Unix milliseconds.
-pub fn error_json(error: &JobError, attempt: i32, at: i64) -> Value {
-    let details = error.details.as_deref().map(|text| {
-        // JSON text by contract; whatever else a worker wrote is shown as text.
-        serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
-    });
-    let mut value = json!({
-        "code": error.code,
-        "message": error.message,
-        "source": error.source.as_str(),
-        "retryable": error.retryable,
-        "attempt": attempt,
-        // Attempts made; until there are retries that is the number of the last one.
-        "attempts": attempt,
-        "at": tidegate_contract::time::rfc3339(at),
-    });
-    if let (Value::Object(map), Some(details)) = (&mut value, details) {
-        map.insert("details".to_owned(), details);
-    }
-    value
-}
-
-/// Foreign text as it may stand in an answer or a log line: short.
-pub fn clip(text: &str) -> String {
-    const LONGEST: usize = 200;
-    if text.chars().nth(LONGEST).is_none() {
-        return text.to_owned();
-    }
-    text.chars().take(LONGEST).chain(['…']).collect()
 }
 
 impl ResponseError for ApiError {
@@ -432,62 +411,5 @@ impl ResponseError for ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_problem_says_what_where_and_whether_again() {
-        let id = JobId::generate();
-        let unknown = ApiError::OutcomeUnknown {
-            id,
-            reason: "timed out".into(),
-        };
-        let doc = unknown.document();
-        assert_eq!(doc["type"], "/problems/outcome-unknown");
-        assert_eq!(doc["status"], 503);
-        assert_eq!(doc["source"], "broker");
-        assert_eq!(doc["repeatSafe"], false);
-        assert_eq!(doc["jobId"], id.to_string());
-        assert_eq!(unknown.outcome_label(), "unknown");
-        let response = unknown.error_response();
-        assert_eq!(response.headers().get("retry-after").unwrap(), "1");
-        assert_eq!(
-            response.headers().get("content-type").unwrap(),
-            "application/problem+json"
-        );
-    }
-
-    #[test]
-    fn ends_of_jobs_have_their_own_statuses_and_the_jobs_code() {
-        for (status, http) in [
-            (Status::Failed, 502),
-            (Status::DeadLettered, 502),
-            (Status::Expired, 504),
-            (Status::Cancelled, 409),
-        ] {
-            let error = JobError {
-                code: "timeout".into(),
-                message: "took too long".into(),
-                source: FaultSource::Job,
-                retryable: true,
-                retry_after_ms: None,
-                details: Some("{\"limit\":5}".into()),
-            };
-            let ended = ApiError::Ended {
-                id: JobId::generate(),
-                status,
-                error: Some(error),
-                attempt: 2,
-                at: 0,
-            };
-            let doc = ended.document();
-            assert_eq!(
-                (&doc["status"], &doc["code"]),
-                (&json!(http), &json!("timeout"))
-            );
-            assert_eq!(doc["error"]["attempt"], 2);
-            assert_eq!(doc["error"]["details"]["limit"], 5);
-            assert_eq!(doc["jobStatus"], status.as_str());
-        }
-    }
-}
+#[path = "problem_tests.rs"]
+mod tests;

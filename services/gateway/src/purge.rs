@@ -37,6 +37,7 @@ async fn round(store: &dyn Store) {
                 sum.rows += purged.rows;
                 sum.unfinished += purged.unfinished;
                 sum.tombstones += purged.tombstones;
+                sum.keys += purged.keys;
                 if !purged.more {
                     break;
                 }
@@ -54,6 +55,7 @@ async fn round(store: &dyn Store) {
             rows = sum.rows,
             unfinished = sum.unfinished,
             tombstones = sum.tombstones,
+            keys = sum.keys,
             "purged"
         );
     }

@@ -45,14 +45,7 @@ pub async fn result(
             status: row.status,
         });
     }
-    let mut response = outcome_response(End {
-        id: row.id,
-        status: row.status,
-        outcome: row.outcome.as_ref(),
-        error: row.error.as_ref(),
-        attempt: row.attempt,
-        at: row.ended_at.unwrap_or(row.updated_at),
-    })?;
+    let mut response = outcome_response(End::of(&row))?;
     // It never changes, but it is its tenant's alone and is purged one day.
     let headers = response.headers_mut();
     headers.insert(

@@ -7,10 +7,21 @@ use tidegate_contract::{JobId, JobType, JobTypes, nearest};
 use crate::settings::{GatewayError, RouteKind, RouteSettings};
 
 /// Routes that every gateway has: method and pattern.
-pub const BUILT_IN: [(&str, &str); 9] = [
+pub const BUILT_IN: [(&str, &str); 20] = [
     ("POST", "/v1/jobs/{type}"),
+    ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{id}"),
+    ("DELETE", "/v1/jobs/{id}"),
     ("GET", "/v1/jobs/{id}/result"),
+    ("POST", "/v1/jobs/{id}/cancel"),
+    ("POST", "/v1/jobs/{id}/retry"),
+    ("GET", "/v1/dead-letters"),
+    ("GET", "/v1/dead-letters/{partition}/{offset}"),
+    ("POST", "/v1/dead-letters/redrive"),
+    ("GET", "/v1/job-types"),
+    ("POST", "/v1/job-types/{type}/pause"),
+    ("POST", "/v1/job-types/{type}/resume"),
+    ("GET", "/v1/tiers"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
@@ -124,14 +135,18 @@ impl Routes {
         Some(resource.pattern.replace("{id}", &id.to_string()))
     }
 
-    /// The known pattern that is most like `path`.
+    /// The known pattern that is most like `path`; one of as many segments, if there is one.
     pub fn nearest(&self, path: &str) -> Option<String> {
         let configured = self.resources.iter().map(|r| r.pattern.as_str());
         let known = BUILT_IN
             .iter()
             .map(|(_, pattern)| *pattern)
             .chain(configured);
-        nearest(path, known).map(str::to_owned)
+        let segments = |path: &str| path.split('/').count();
+        let same = known.clone();
+        let same = same.filter(|pattern| segments(pattern) == segments(path));
+        let found = nearest(path, same).or_else(|| nearest(path, known));
+        found.map(str::to_owned)
     }
 }
 
@@ -274,6 +289,7 @@ mod tests {
             routes.nearest("/v1/job/echo").as_deref(),
             Some("/v1/jobs/{type}")
         );
+        assert_eq!(routes.nearest("/v1/job").as_deref(), Some("/v1/jobs"));
     }
 
     #[test]

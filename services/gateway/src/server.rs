@@ -16,7 +16,7 @@ use crate::observe::observe;
 use crate::problem::{ApiError, clip};
 use crate::routes::Target;
 use crate::state::AppState;
-use crate::{result, status, submit};
+use crate::{cancel, catalog, dead_letters, erasing, listing, pausing, result, status, submit};
 
 /// Submits and statuses share a resource: it is the method that tells them apart.
 pub const JOBS: &str = "/v1/jobs/{name}";
@@ -37,14 +37,48 @@ pub fn configure(
         web::resource(JOBS)
             .route(web::post().to(submit::by_type))
             .route(web::get().to(status::status))
-            .default_service(not_allowed("GET, POST")),
+            .route(web::delete().to(erasing::erase))
+            .default_service(not_allowed("GET, POST, DELETE")),
     );
     app.service(
         web::resource("/v1/jobs/{id}/result")
             .route(web::get().to(result::result))
             .default_service(not_allowed("GET")),
     );
+    app.service(
+        web::resource("/v1/jobs/{id}/cancel")
+            .route(web::post().to(cancel::cancel))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
+        web::resource("/v1/jobs/{id}/retry")
+            .route(web::post().to(dead_letters::retry))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
+        web::resource("/v1/job-types/{type}/pause")
+            .route(web::post().to(pausing::pause))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
+        web::resource("/v1/job-types/{type}/resume")
+            .route(web::post().to(pausing::resume))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
+        web::resource("/v1/dead-letters/redrive")
+            .route(web::post().to(dead_letters::redrive))
+            .default_service(not_allowed("POST")),
+    );
     for (path, route) in [
+        ("/v1/jobs", web::get().to(listing::list)),
+        ("/v1/job-types", web::get().to(catalog::types)),
+        ("/v1/tiers", web::get().to(catalog::tiers)),
+        ("/v1/dead-letters", web::get().to(dead_letters::list)),
+        (
+            "/v1/dead-letters/{partition}/{offset}",
+            web::get().to(dead_letters::show),
+        ),
         ("/openapi.json", web::get().to(docs::document)),
         ("/docs", web::get().to(docs::redirect)),
         ("/docs/{file:.*}", web::get().to(docs::page)),

@@ -48,6 +48,11 @@ pub struct GatewaySettings {
     pub keep_alive: Duration,
     /// Bytes of replies that may wait for the store, a partition.
     pub reply_queue_bytes: usize,
+    /// Partitions of each jobs topic that the jobs of one tenant go to; 0: all. All as well where there is only one
+    /// tenant.
+    pub tenant_partitions: usize,
+    /// Unfinished jobs a tenant, as the store counts them once a second: over it, its submits get `429`. 0: no limit.
+    pub tenant_backlog: u64,
 }
 
 impl Default for GatewaySettings {
@@ -68,6 +73,8 @@ impl Default for GatewaySettings {
             max_connections: 25_000,
             keep_alive: Duration::from_secs(60),
             reply_queue_bytes: 8 << 20,
+            tenant_partitions: 4,
+            tenant_backlog: 0,
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use tidegate_contract::{JobId, Topics};
+use tidegate_contract::{JobId, Ladder, Topics};
 use tidegate_runtime::LiveTypes;
 use tidegate_runtime::metrics::Metrics;
 use tokio::runtime::Handle;
@@ -17,17 +18,22 @@ use crate::engine::Engine;
 use crate::routes::Routes;
 use crate::settings::GatewaySettings;
 use crate::waits::Waits;
+use crate::watch::Watcher;
 
 /// The state of one gateway's HTTP side.
 pub struct AppState {
     pub engine: Arc<dyn Engine>,
     pub waits: Waits,
+    pub watcher: Watcher,
+    /// How long a reserved idempotency key is left to whoever reserved it.
+    pub key_lease: Duration,
     pub types: LiveTypes,
     pub routes: Arc<Routes>,
     pub settings: GatewaySettings,
     pub auth: Auth,
     pub metrics: Metrics,
     pub topics: Topics,
+    pub ladder: Ladder,
     pub instance: String,
     /// Largest job record, in bytes.
     pub max_record_bytes: usize,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use tidegate_contract::media::is_json;
 use tidegate_contract::time::rfc3339;
 use tidegate_contract::{JobId, Outcome, now_millis};
 use tidegate_store::{JobRow, Lookup};
@@ -15,7 +16,6 @@ use utoipa::ToSchema;
 use crate::auth::Principal;
 use crate::problem::{self, ApiError, clip};
 use crate::state::AppState;
-use crate::submit::is_json;
 
 /// How far another gateway's clock may be ahead of ours, in milliseconds. An id from further in the future was made
 /// by nobody.
@@ -28,7 +28,7 @@ const SKEW: i64 = 60_000;
 pub struct AcceptedBody {
     #[schema(value_type = String, format = Uuid)]
     pub job_id: JobId,
-    /// Always `pending`: the answer is. How far the job is stands at `statusUrl`.
+    /// `pending`, or `scheduled` for a job with a delay, as it was accepted. How far the job is stands at `statusUrl`.
     pub status: &'static str,
     pub status_url: String,
     /// 32 hexadecimal digits.
@@ -46,7 +46,7 @@ pub struct AcceptedBody {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = JobStatus)]
-struct StatusBody<'a> {
+pub struct StatusBody<'a> {
     #[schema(value_type = String, format = Uuid)]
     job_id: JobId,
     #[serde(rename = "type")]
@@ -67,6 +67,9 @@ struct StatusBody<'a> {
     ended_at: Option<String>,
     /// After this the job is not started any more.
     deadline: String,
+    /// While it is `scheduled` or `retrying`: when the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressBody<'a>>,
     /// A JSON result that is small enough to stand here.
@@ -76,14 +79,34 @@ struct StatusBody<'a> {
     /// Where the result is, with its own status and media type.
     #[serde(skip_serializing_if = "Option::is_none")]
     result_url: Option<String>,
-    /// Why it did not complete: code, message, source, retryable, attempt, attempts, at, details.
+    /// Why its last failed attempt failed, until it completes: code, message, source, retryable, attempt, attempts (that
+    /// the type allows), at, details.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     error: Option<Value>,
+    /// Where its record lies on the dead-letters topic, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter: Option<DeadLetterBody>,
+    /// The ended job that this one does again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    retry_of: Option<JobId>,
+    /// The job that does this one again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    retried_as: Option<JobId>,
     /// 32 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
     status_url: String,
+}
+
+/// Where a record lies on the dead-letters topic.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterPlace)]
+struct DeadLetterBody {
+    partition: i32,
+    offset: i64,
 }
 
 /// How far a handler is.
@@ -155,9 +178,11 @@ pub async fn find(
     state.metrics.store_call("job", label, begun.elapsed());
     match found {
         Ok(Lookup::Row(row)) if row.summary.tenant == principal.tenant => Ok(row),
-        Ok(Lookup::Row(_)) => Err(ApiError::UnknownJob(id)),
-        // Tombstones name no tenant; an id that nobody else was told is all that is needed to know of one.
-        Ok(Lookup::Tombstone(status)) => Err(ApiError::JobGone { id, status }),
+        Ok(Lookup::Tombstone(gone)) if gone.tenant.as_ref() == Some(&principal.tenant) => {
+            let status = gone.status;
+            Err(ApiError::JobGone { id, status })
+        }
+        Ok(Lookup::Row(_) | Lookup::Tombstone(_)) => Err(ApiError::UnknownJob(id)),
         Ok(Lookup::Absent) => Err(absent(state, id).await),
         Err(error) => {
             tracing::warn!(job_id = %id, %error, "status not read");
@@ -185,7 +210,13 @@ async fn absent(state: &AppState, id: JobId) -> ApiError {
     }
 }
 
-fn respond(state: &AppState, row: &JobRow, configured: bool, asked: &HeaderMap) -> HttpResponse {
+/// The status of a job as an answer to a request with these headers.
+pub fn respond(
+    state: &AppState,
+    row: &JobRow,
+    configured: bool,
+    asked: &HeaderMap,
+) -> HttpResponse {
     let body = body(state, row, configured);
     let etag = etag(&body);
     let known = matches(asked, &etag);
@@ -210,10 +241,17 @@ fn respond(state: &AppState, row: &JobRow, configured: bool, asked: &HeaderMap) 
 }
 
 fn body(state: &AppState, row: &JobRow, configured: bool) -> String {
+    let status = shown(state, row, configured);
+    // Maps with text keys and checked JSON: there is nothing that could fail.
+    serde_json::to_string(&status).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// The status of a job as far as its row tells.
+pub fn shown<'a>(state: &AppState, row: &'a JobRow, configured: bool) -> StatusBody<'a> {
     let summary = &row.summary;
     let limit = state.settings.inline_result_limit;
     let outcome = row.outcome.as_ref();
-    let status = StatusBody {
+    StatusBody {
         job_id: row.id,
         job_type: summary.job_type.as_str(),
         tenant: summary.tenant.as_str(),
@@ -233,15 +271,20 @@ fn body(state: &AppState, row: &JobRow, configured: bool) -> String {
         }),
         result: outcome.and_then(|outcome| inline(outcome, limit)),
         result_url: outcome.map(|_| state.result_url(row.id)),
+        next_attempt_at: row.next_attempt_at.map(rfc3339),
         error: row.error.as_ref().map(|error| {
-            let at = row.ended_at.unwrap_or(row.updated_at);
-            problem::error_json(error, row.attempt, at)
+            let at = row.error_at.or(row.ended_at).unwrap_or(row.updated_at);
+            problem::error_json(error, row.error_attempt.unwrap_or(row.attempt), at)
         }),
+        dead_letter: row.dead_letter.map(|place| DeadLetterBody {
+            partition: place.partition,
+            offset: place.offset,
+        }),
+        retry_of: summary.retry_of,
+        retried_as: row.retried_as,
         trace_id: summary.trace_id.as_deref(),
         status_url: state.status_url(row.id, configured),
-    };
-    // Maps with text keys and checked JSON: there is nothing that could fail.
-    serde_json::to_string(&status).unwrap_or_else(|_| "{}".to_owned())
+    }
 }
 
 /// A result that may stand in the status: JSON, small, and in truth JSON whatever its media type says.

@@ -3,13 +3,32 @@
 use std::sync::Arc;
 
 use actix_web::web::Data;
-use tidegate_contract::JobTypes;
+use tidegate_contract::{JobType, JobTypeSpec, JobTypes, job_type};
 use tidegate_kafka::Cluster;
 use tidegate_runtime::types::Swap;
 use tidegate_runtime::{LiveTypes, TakesTypes};
 
 use crate::docs::{Docs, openapi};
+use crate::problem::{ApiError, clip};
 use crate::routes::Routes;
+
+/// The type of that name, with its settings.
+///
+/// # Errors
+/// [`ApiError::UnknownJobType`], with the name that is the nearest.
+pub fn known_type<'a>(
+    types: &'a JobTypes,
+    name: &str,
+) -> Result<(&'a JobType, &'a JobTypeSpec), ApiError> {
+    let known = name
+        .parse::<JobType>()
+        .ok()
+        .and_then(|name| types.get_key_value(&name));
+    known.ok_or_else(|| ApiError::UnknownJobType {
+        given: clip(name),
+        nearest: job_type::nearest_type(types, name).map(str::to_owned),
+    })
+}
 
 /// What a change of types touches.
 pub struct GatewayTypes {

@@ -217,12 +217,15 @@ mod tests {
                 created_at: 0,
                 deadline: 0,
                 trace_id: None,
+                retry_of: None,
             },
             source: "test".into(),
             outcome: None,
             error: None,
             progress: None,
             timings: None,
+            next_attempt_at: None,
+            dead_letter: None,
         })
     }
 

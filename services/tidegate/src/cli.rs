@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand};
 pub use tidegate_runtime::args::{RoleArgs, SettingsArgs};
 
 pub use operators::{
-    BenchArgs, GatewayArgs, JobsCommand, RebuildArgs, ShowArgs, StoreCommand, TailArgs, TraceArgs,
+    BenchArgs, CancelArgs, DeadLetterArgs, DeadLettersCommand, DoctorArgs, FilterArgs, GatewayArgs,
+    JobsCommand, ListJobsArgs, ListLettersArgs, ListTypesArgs, RebuildArgs, RedriveArgs, RetryArgs,
+    ShowArgs, StoreCommand, TailArgs, TraceArgs, WatchArgs,
 };
 
 /// Slow, bursty or fragile work behind a plain HTTP call, with Kafka as the queue.
@@ -27,6 +29,8 @@ pub enum Command {
     Gateway(RoleArgs),
     /// Run a worker: jobs in, outcomes out
     Worker(RoleArgs),
+    /// Run a scheduler: retries and delayed jobs go back when they are due
+    Scheduler(RoleArgs),
     /// Make or look at the topics
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -35,7 +39,7 @@ pub enum Command {
     Schemas(SchemasCommand),
     /// Show the settings as resolved, secrets redacted, each with where it came from
     Config(ConfigArgs),
-    /// Check the job types
+    /// Check the job types, list those in force, pause one
     #[command(subcommand)]
     Types(TypesCommand),
     /// Submit a job to a gateway and print the answer
@@ -44,19 +48,30 @@ pub enum Command {
     /// Load a gateway and measure what it takes
     #[command(after_help = BENCH_CODES)]
     Bench(BenchArgs),
-    /// Look at jobs
+    /// Look at jobs, follow them, call them off
     #[command(subcommand)]
     Jobs(JobsCommand),
+    /// Look at what failed for good, and do it again
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Show the spans of a job's trace as a tree: from Jaeger (telemetry.query_url), or from `dev` itself
     Trace(TraceArgs),
     /// Look after the status store
     #[command(subcommand)]
     Store(StoreCommand),
-    /// Ask a gateway or a worker whether it is ready, and if not, why; exit code 0 or 1
+    /// Look at everything that the configuration names: brokers, topics, rights, registry, store, clocks, job types
+    ///
+    /// Each line is ok, a warning, a problem with its mend, or not checked because something that it takes is not there.
+    /// Nothing is written, joined, committed or made.
+    #[command(after_help = DOCTOR_CODES)]
+    Doctor(DoctorArgs),
+    /// Ask a gateway, a worker or a scheduler whether it is ready, and if not, why; exit code 0 or 1
     Health(HealthArgs),
 }
 
 const SUBMIT_CODES: &str = "Exit codes: 0 the job completed, 3 it is accepted and still running, 1 it failed or was refused, 2 wrong usage.";
+
+const DOCTOR_CODES: &str = "Exit codes: 0 no problem, 1 a problem, 2 wrong usage or configuration.";
 
 const BENCH_CODES: &str = "A closed loop sends as soon as an answer has come, and hides a gateway that stands still: it is sent less. An open
 loop (--rate) sends on time and measures each request from when it should have been sent.
@@ -111,6 +126,23 @@ pub enum TypesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List the job types that a gateway has in force, and which are paused
+    List(ListTypesArgs),
+    /// Begin no more jobs of a type, for seven days or until it is resumed; asks a gateway
+    Pause(TypeArgs),
+    /// Begin jobs of a paused type again; asks a gateway
+    Resume(TypeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TypeArgs {
+    /// The type
+    pub name: String,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// The gateway's answer as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -43,6 +43,14 @@ pub fn progress(text: impl AsRef<str>) {
     let _ = err.flush();
 }
 
+/// Rows in columns; if there are none, what is said in their place.
+pub fn rows(none: &str, head: &[&str], rows: &[Vec<String>]) {
+    match rows {
+        [] => line(none),
+        rows => line(table(head, rows)),
+    }
+}
+
 /// Rows in columns, as wide as their widest cell; the last column is not padded. What others wrote into a cell neither
 /// breaks the line nor commands the terminal.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -75,9 +83,30 @@ fn plain(cell: &str) -> String {
     cell.chars().map(plain).collect()
 }
 
+/// A word of a command line that somebody may paste into a shell.
+pub fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:=@%,".contains(&b);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_survives_the_shell() {
+        for (text, word) in [
+            ("/home/ada/worker.toml", "/home/ada/worker.toml"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's $HOME", r"'it'\''s $HOME'"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
+    }
 
     #[test]
     fn a_cell_cannot_break_out() {

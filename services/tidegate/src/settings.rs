@@ -10,6 +10,7 @@ use tidegate_kafka::{KafkaSettings, RegistrySettings, TopicPlan, topic_plan};
 use tidegate_runtime::TelemetrySettings;
 use tidegate_runtime::config::{Layers, Loaded};
 use tidegate_runtime::types::{self, TypesFile};
+use tidegate_scheduler::SchedulerSettings;
 use tidegate_store::StoreSettings;
 use tidegate_worker::WorkerSettings;
 
@@ -38,6 +39,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub gateway: GatewaySettings,
     pub worker: WorkerSettings,
+    pub scheduler: SchedulerSettings,
     pub auth: AuthSettings,
     pub telemetry: TelemetrySettings,
     pub routes: Vec<RouteSettings>,
@@ -74,6 +76,32 @@ pub fn load_followed(
 ) -> Result<(Loaded<Settings>, Option<TypesFile>), Failure> {
     let layers = read(DEFAULTS, args)?;
     split(layers, Vec::new())
+}
+
+/// The same for those who look at an installation: a file of job types that cannot be used keeps nobody from looking at
+/// the rest. Its problems come along, and the settings then have only the types that are written elsewhere.
+///
+/// # Errors
+/// With code 2, for anything else that is wrong.
+pub fn load_or_without_types(
+    args: &SettingsArgs,
+) -> Result<(Loaded<Settings>, Option<String>), Failure> {
+    let failure = match load(args) {
+        Ok(loaded) => return Ok((loaded, None)),
+        Err(failure) => failure,
+    };
+    let read = Layers::read_without_part(DEFAULTS, &args.options(), types::PART);
+    let Ok((layers, Some(path))) = read else {
+        return Err(failure);
+    };
+    let (file, problems) = (format!("file {}: ", path.display()), failure.to_string());
+    let of_types_alone = problems.lines().all(|line| line.starts_with(&file));
+    match layers.extract() {
+        Ok(loaded) if of_types_alone => Ok((loaded, Some(problems))),
+        // The file was looked at first, so this has not been told.
+        Err(error) if of_types_alone => Err(Failure::usage(format!("{problems}\n{error}"))),
+        _ => Err(failure),
+    }
 }
 
 /// The same for `dev`: sample types under the user's, sample routes beside the user's.

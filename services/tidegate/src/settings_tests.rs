@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate_contract::{HandlerSpec, JobTypeSpec};
+use tidegate_contract::{BreakerPolicy, HandlerSpec, JobTypeSpec};
+use tidegate_worker::ReservedSlots;
 
 use super::*;
 
@@ -49,9 +50,17 @@ fn everything() -> Settings {
     let handler = HandlerSpec::Http {
         url: String::new(),
         max_answer_bytes: 0,
+        breaker: BreakerPolicy::default(),
     };
     let name = "sales-report".parse().unwrap();
-    settings.types.insert(name, JobTypeSpec::new(handler));
+    let mut spec = JobTypeSpec::new(handler);
+    spec.max_running = 1;
+    settings.types.insert(name, spec);
+    settings.worker.reserved = ReservedSlots {
+        high: Some(1),
+        normal: Some(1),
+        low: Some(1),
+    };
     settings.types_file = Some(String::new());
     settings.gateway.public_url = Some(String::new());
     settings.telemetry.otlp_endpoint = Some(String::new());
@@ -158,5 +167,54 @@ fn the_plan_has_the_topics_of_every_pool() {
     let names: Vec<_> = settings.topic_plan().into_iter().map(|t| t.name).collect();
     assert!(names.contains(&"tidegate.jobs.normal".to_owned()));
     assert!(names.contains(&"tidegate.jobs.gpu.low".to_owned()));
-    assert_eq!(names.len(), 8);
+    assert!(names.contains(&"tidegate.delay.15m".to_owned()));
+    assert!(names.contains(&"tidegate.control".to_owned()));
+    assert_eq!(names.len(), 17);
+}
+
+#[test]
+fn the_rest_is_known_although_the_file_of_job_types_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("types.toml");
+    let of = |text: &str, set: &str| {
+        std::fs::write(&file, text).unwrap();
+        let args = SettingsArgs {
+            config: None,
+            set: vec![format!("types_file={}", file.display()), set.to_owned()],
+        };
+        load_or_without_types(&args)
+    };
+    let good = "[types.a]\nhandler = { kind = \"echo\" }\n";
+    let (loaded, problems) = of(good, "kafka.prefix=x.").unwrap();
+    assert_eq!((loaded.value.types.len(), problems), (1, None));
+    for (bad, line) in [
+        ("[types.a]\nhandler = { kind = \"eco\" }\n", "line 2"),
+        ("[types.a\n", "line 1"),
+        (
+            "[types.a]\nwait = \"9h\"\nhandler = { kind = \"echo\" }\n",
+            "line 2",
+        ),
+    ] {
+        let (loaded, problems) = of(bad, "kafka.prefix=x.").unwrap();
+        assert_eq!(loaded.value.kafka.prefix, "x.");
+        assert!(loaded.value.types.is_empty());
+        let problems = problems.unwrap();
+        assert!(problems.contains(line), "{problems}");
+    }
+    // What else is wrong is wrong as everywhere.
+    let failure = of("[types.a\n", "kafka.brokrs=x").unwrap_err();
+    assert!(failure.to_string().contains("kafka.brokrs"), "{failure}");
+}
+
+#[test]
+fn a_breaker_that_makes_no_sense_is_refused_by_its_key() {
+    let text = r#"
+[types.a]
+handler = { kind = "http", url = "http://h/", breaker = { pause = "2m" } }
+[types.b]
+handler = { kind = "http", url = "http://h/", breaker = { failures = 0 } }
+"#;
+    let settings: Settings = toml::from_str(text).unwrap();
+    let expected = ["types.a.handler.breaker.pause: must be at most max_pause"];
+    assert_eq!(validate::sentences(&settings), expected);
 }

@@ -141,7 +141,11 @@ fn sections(settings: &Settings, found: &mut Problems) {
     }
     let gateway = settings.gateway.check().map_err(|bad| bad.to_string());
     let worker = settings.worker.check().map_err(|bad| bad.to_string());
-    for text in [gateway, worker].into_iter().filter_map(Result::err) {
+    let scheduler = settings.scheduler.check().map_err(|bad| bad.to_string());
+    for text in [gateway, worker, scheduler]
+        .into_iter()
+        .filter_map(Result::err)
+    {
         // The text begins with the key.
         let (key, problem) = text.split_once(' ').unwrap_or((&text, "cannot be used"));
         found.add(key, problem);
@@ -155,9 +159,12 @@ fn job_type(settings: &Settings, name: &JobType, spec: &JobTypeSpec, found: &mut
         false => format!("types.{name}"),
     };
     match &spec.handler {
-        HandlerSpec::Http { url, .. } => {
+        HandlerSpec::Http { url, breaker, .. } => {
             if let Err(reason) = http_url(url) {
                 found.add(format!("{key}.handler.url"), reason);
+            }
+            if let Err((setting, problem)) = breaker.check() {
+                found.add(format!("{key}.handler.breaker.{setting}"), problem);
             }
         }
         HandlerSpec::Command { program, .. } => {
@@ -198,6 +205,9 @@ fn job_type(settings: &Settings, name: &JobType, spec: &JobTypeSpec, found: &mut
                 humantime::format_duration(spec.deadline)
             ),
         );
+    }
+    if let Err((setting, problem)) = spec.retry.check() {
+        found.add(format!("{key}.retry.{setting}"), problem);
     }
     for header in &spec.pass_headers {
         let is_name = reqwest::header::HeaderName::from_bytes(header.as_bytes()).is_ok();

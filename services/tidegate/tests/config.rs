@@ -184,6 +184,21 @@ type = "slow"
 }
 
 #[test]
+fn reserved_slots_that_leave_none_to_share_are_refused_with_their_line() {
+    // One each is reserved for the other tiers of sixteen slots.
+    let file = file("[worker]\nconcurrency = 16\n\n[worker.reserved]\nlow = 14\n");
+    let output = run(&["worker", "--config", path(&file)]);
+    let wrong = "line 4, column 9: worker.reserved: must be fewer slots together than";
+    refused(&output, &[path(&file), wrong]);
+
+    let output = run(&["config", "--set", "worker.reserved.lo=1"]);
+    refused(&output, &["--set: worker.reserved.lo", "low"]);
+
+    let output = run(&["config", "--json", "--set", "worker.reserved.low=2"]);
+    assert_eq!(setting(&output, "worker.reserved.low").0, "2");
+}
+
+#[test]
 fn what_only_a_role_can_judge_names_its_source_too() {
     let file = file(
         r#"

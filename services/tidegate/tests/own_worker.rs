@@ -55,6 +55,16 @@ async fn it_runs_the_jobs_of_its_pool_beside_dev() {
         line.split_whitespace().last().unwrap().to_owned()
     };
     let (broker, registry) = (printed("  broker "), printed("  registry "));
+    // The line to start such a worker with; the settings below are those in it.
+    let line = dev.line("  cargo run -- --config ", Duration::from_secs(30));
+    for part in [
+        "standalone-worker/worker.toml ",
+        "'worker.pools=[\"parcels\"]'",
+        &format!("kafka.brokers={broker} "),
+        &format!("registry.url={registry}"),
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
     let app = App::new("own-worker").typed("parcel-quote", count);
     let set = [
         "worker.pools=[\"parcels\"]".to_owned(),

@@ -35,6 +35,7 @@ impl Installation {
             "kafka.partitions.jobs=1",
             "kafka.partitions.replies=2",
             "kafka.partitions.dead_letters=1",
+            "kafka.partitions.delay=1",
         ] {
             all.extend(["--set", set]);
         }
@@ -55,24 +56,24 @@ fn verdicts(output: &Output) -> Vec<String> {
 fn topics_are_made_once_and_described() {
     let here = Installation::new();
     let dry = here.topics("create", &["--dry-run"]);
-    assert_eq!(verdicts(&dry), ["would be created"; 5]);
+    assert_eq!(verdicts(&dry), ["would be created"; 14]);
 
     let missing = here.topics("describe", &[]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(stdout(&missing).contains("is missing: run `tidegate topics create`"));
 
-    assert_eq!(verdicts(&here.topics("create", &[])), ["created"; 5]);
-    assert_eq!(verdicts(&here.topics("create", &[])), ["exists"; 5]);
+    assert_eq!(verdicts(&here.topics("create", &[])), ["created"; 14]);
+    assert_eq!(verdicts(&here.topics("create", &[])), ["exists"; 14]);
     assert_eq!(
         verdicts(&here.topics("create", &["--dry-run"])),
-        ["exists"; 5]
+        ["exists"; 14]
     );
 
     let described = here.topics("describe", &["--json"]);
     assert!(described.status.success(), "{}", stderr(&described));
     let topics: serde_json::Value = serde_json::from_slice(&described.stdout).unwrap();
     let topics = topics.as_array().unwrap();
-    assert_eq!(topics.len(), 5);
+    assert_eq!(topics.len(), 14);
     for topic in topics {
         assert_eq!(topic["verdict"], "ok", "{topic}");
         assert_eq!(topic["replication"], 1, "{topic}");

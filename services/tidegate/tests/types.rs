@@ -252,8 +252,8 @@ async fn jobs_of_a_type_that_goes_are_kept_until_it_comes_back() {
     let files = Files::new("", &format!("{HELLO}{slow}{EXTRA}"));
     let settings = [
         "worker.concurrency=1",
-        "worker.hand_on_after=100ms",
-        "worker.hand_on_at_most=500ms",
+        "worker.park_after=100ms",
+        "worker.park_at_most=500ms",
     ];
     let role = dev(&files, &settings).await;
     let url = &role.url;
@@ -283,7 +283,7 @@ async fn jobs_of_a_type_that_goes_are_kept_until_it_comes_back() {
     assert_eq!(submit(url, "extra", "respond-async").await.0, 404);
     // All four of them go round, while what is known goes on: nothing stands behind them.
     assert_eq!(submit(url, "hello", "wait=20").await.0, 200);
-    until("they are handed on", LIMIT, async || {
+    until("they are parked", LIMIT, async || {
         let text = metrics(url).await;
         let parked = |job_type: &str, least: u64| {
             let start = format!(

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use opentelemetry::context::FutureExt as _;
 use tidegate_contract::time::rfc3339;
 use tidegate_contract::{JobMessage, Progress, Timings, now_millis};
 use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::context::{Attempt, JobContext};
@@ -90,8 +92,12 @@ pub(crate) async fn run(
         },
     );
     let handler = Arc::clone(&runnable.handler);
-    let task = async move { handler.run(cx).await }.instrument(span.clone());
-    let mut task = tokio::spawn(task);
+    let task = async move { handler.run(cx).await }
+        .instrument(span.clone())
+        .with_current_context();
+    // A caller that drops this calls the handler off: first the word, then the cut.
+    let mut task = AbortOnDropHandle::new(tokio::spawn(task));
+    let _word = cancel.clone().drop_guard();
     let end = tokio::select! {
         // An end that came together with the limit counts as an end.
         biased;

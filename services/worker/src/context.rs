@@ -142,8 +142,9 @@ impl JobContext {
         self.inner.job.attempt
     }
 
-    /// Whether this worker *knows* that it has started this very attempt before (its partition went away and
-    /// came back). `false` does not promise that nobody has: another worker may have crashed over it.
+    /// Whether it is *known* that a handler of this very attempt was begun before: here, before its partition went away and
+    /// came back, or by the worker that had the partition, as that has committed it last. `false` does not promise
+    /// that nobody has: a worker that is killed cannot tell what it began in its last moments.
     pub fn is_repeat(&self) -> bool {
         self.inner.is_repeat
     }

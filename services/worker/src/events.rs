@@ -1,8 +1,8 @@
 //! What a worker says about a job: events, their headers and dead letters. Pure.
 
 use tidegate_contract::{
-    EventKind, FaultSource, JobError, JobEvent, JobId, JobMessage, JobSummary, Millis, Outcome,
-    Progress, Timings,
+    DeadLetterPlace, EventKind, FaultSource, JobError, JobEvent, JobId, JobMessage, JobSummary,
+    Millis, Outcome, Progress, Timings,
 };
 
 use crate::handler::JobFailure;
@@ -33,8 +33,31 @@ pub(crate) enum What {
     Started,
     Progress(Progress),
     Completed(Outcome, Timings),
+    /// An attempt failed, and what follows is not settled yet: never told as such but where nothing can follow.
     Failed(JobFailure, Option<Timings>),
+    Settled(Box<Settled>),
     Expired(String, Option<Timings>),
+}
+
+/// A failed attempt and what follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settled {
+    pub failure: JobFailure,
+    pub timings: Option<Timings>,
+    /// How many attempts the job's type allows, if any was made.
+    pub attempts: Option<i32>,
+    pub follows: Follows,
+}
+
+/// What follows a failed attempt, and lies in Kafka already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// Another attempt, not before this.
+    Retry(Millis),
+    /// Nothing: another attempt would fail too. Where the dead letter lies, if it could be kept.
+    Failed(Option<DeadLetterPlace>),
+    /// Nothing: no attempt is left.
+    DeadLettered(Option<DeadLetterPlace>),
 }
 
 impl What {
@@ -69,6 +92,11 @@ impl What {
                 "timeout" => "timeout",
                 _ => "failed",
             },
+            What::Settled(settled) => match settled.follows {
+                Follows::Retry(_) => "retry-scheduled",
+                Follows::Failed(_) => "failed",
+                Follows::DeadLettered(_) => "dead-lettered",
+            },
             What::Expired(..) => "expired",
         }
     }
@@ -84,6 +112,7 @@ impl What {
             What::Progress(progress) => progress.partial.as_ref().map_or(0, |part| part.len()),
             What::Completed(outcome, _) => of(outcome),
             What::Failed(failure, _) => failure.outcome.as_deref().map_or(0, of),
+            What::Settled(settled) => settled.answer().map_or(0, of),
         }
     }
 
@@ -93,6 +122,7 @@ impl What {
             What::Started | What::Progress(_) => None,
             What::Completed(_, timings) => Some(*timings),
             What::Failed(_, timings) | What::Expired(_, timings) => *timings,
+            What::Settled(settled) => settled.timings,
         }
     }
 
@@ -105,6 +135,33 @@ impl What {
             ),
         );
         What::Failed(failure, timings)
+    }
+}
+
+impl Settled {
+    /// The handler's own answer, if it is the job's: only one that says that something went wrong can be the answer of a
+    /// failure.
+    fn answer(&self) -> Option<&Outcome> {
+        let answer = self.failure.outcome.as_deref();
+        answer.filter(|answer| {
+            matches!(self.follows, Follows::Failed(_)) && (400..=599).contains(&answer.status)
+        })
+    }
+
+    fn tell(self, event: &mut JobEvent) {
+        let mut error = self.failure.error();
+        error.attempts = self.attempts;
+        event.error = Some(error);
+        event.outcome = self.answer().cloned();
+        let (kind, next, place) = match self.follows {
+            Follows::Retry(next) => (EventKind::RetryScheduled, Some(next), None),
+            Follows::Failed(place) => (EventKind::Failed, None, place),
+            Follows::DeadLettered(place) => (EventKind::DeadLettered, None, place),
+        };
+        event.kind = kind;
+        event.next_attempt_at = next;
+        event.dead_letter = place;
+        event.timings = self.timings.filter(|_| kind.is_terminal());
     }
 }
 
@@ -121,6 +178,8 @@ pub(crate) fn event(subject: &Subject, source: &str, at: Millis, what: What) -> 
         error: None,
         progress: None,
         timings: None,
+        next_attempt_at: None,
+        dead_letter: None,
     };
     match what {
         What::Started => {}
@@ -133,16 +192,14 @@ pub(crate) fn event(subject: &Subject, source: &str, at: Millis, what: What) -> 
             event.outcome = Some(outcome);
             event.timings = Some(timings);
         }
-        What::Failed(failure, timings) => {
-            event.kind = EventKind::Failed;
-            event.error = Some(failure.error());
-            // Only an answer that says that something went wrong can be the answer of a failure.
-            event.outcome = failure
-                .outcome
-                .map(|outcome| *outcome)
-                .filter(|outcome| (400..=599).contains(&outcome.status));
-            event.timings = timings;
+        What::Failed(failure, timings) => Settled {
+            failure,
+            timings,
+            attempts: None,
+            follows: Follows::Failed(None),
         }
+        .tell(&mut event),
+        What::Settled(settled) => settled.tell(&mut event),
         What::Expired(message, timings) => {
             event.kind = EventKind::Expired;
             event.error = Some(JobError {
@@ -152,6 +209,7 @@ pub(crate) fn event(subject: &Subject, source: &str, at: Millis, what: What) -> 
                 retryable: false,
                 retry_after_ms: None,
                 details: None,
+                attempts: None,
             });
             event.timings = timings;
         }
@@ -199,5 +257,41 @@ mod tests {
         let failure = JobFailure::permanent("x", "x").with_outcome(outcome(200, "a/b", ""));
         let ended = event(&subject(), "w", 0, What::Failed(failure, None));
         assert_eq!(ended.outcome, None);
+    }
+
+    #[test]
+    fn what_follows_a_failure_is_told_with_it() {
+        let settled = |follows| {
+            let failure = JobFailure::retryable("busy", "busy");
+            let settled = Settled {
+                failure: failure.with_outcome(outcome(503, "a/b", "later")),
+                timings: Some(Timings::default()),
+                attempts: Some(3),
+                follows,
+            };
+            event(&subject(), "w", 7, What::Settled(Box::new(settled)))
+        };
+        let place = Some(DeadLetterPlace {
+            partition: 2,
+            offset: 9,
+        });
+        let retry = settled(Follows::Retry(99));
+        assert_eq!(retry.kind, EventKind::RetryScheduled);
+        assert_eq!(
+            (retry.next_attempt_at, retry.timings, retry.outcome),
+            (Some(99), None, None)
+        );
+        assert_eq!(retry.error.unwrap().attempts, Some(3));
+        let failed = settled(Follows::Failed(place));
+        assert_eq!(
+            (failed.kind, failed.dead_letter),
+            (EventKind::Failed, place)
+        );
+        assert_eq!(failed.outcome.unwrap().body, "later");
+        let lost = settled(Follows::DeadLettered(place));
+        assert_eq!(
+            (lost.kind, lost.dead_letter, lost.outcome),
+            (EventKind::DeadLettered, place, None)
+        );
     }
 }

@@ -36,7 +36,7 @@ pub use crate::context::JobContext;
 
 /// Runs the jobs of a type.
 ///
-/// It may run again for the same job after a crash, a rebalance or (later) a retry, so what it does to the outside
+/// It may run again for the same job after a crash, a rebalance or a retry, so what it does to the outside
 /// should bear repeating; [`JobContext::attempt`] and [`JobContext::is_repeat`] tell what is known. The future is
 /// dropped at an await when the attempt's time is up; code that blocks the thread cannot be stopped that way and
 /// holds up other jobs, so give it to [`JobContext::blocking`] and look at [`JobContext::is_cancelled`] in it.
@@ -235,6 +235,7 @@ impl JobFailure {
                 .as_ref()
                 .map(ToString::to_string)
                 .filter(|text| text.len() <= DETAILS_LIMIT),
+            attempts: None,
         }
     }
 }

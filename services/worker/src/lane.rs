@@ -1,16 +1,25 @@
 //! A lane is one pool and tier: its topic, what is held ready of it, and which of its offsets are done.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_contract::{Millis, OffsetTracker, Pool, Tier};
-use tidegate_kafka::OnRevoke;
-use tokio::sync::Notify;
+use tidegate_contract::fair::{self, Keys, Limits, Line, SerialKey};
+use tidegate_contract::tracker::Offsets;
+use tidegate_contract::{Millis, Pool, Tier, parking};
+use tidegate_kafka::Record;
+use tokio::sync::{Notify, watch};
 
+use crate::handover::given::Given;
+use crate::offsets::{Assigned, UnderWay};
 use crate::work::Work;
 
 /// What a record costs besides its payload, roughly.
 pub(crate) const RECORD_COST: usize = 1024;
+
+/// What a record counts for in its lane, in bytes.
+pub(crate) fn size(record: &Record) -> usize {
+    record.payload.as_ref().map_or(0, |value| value.len()) + RECORD_COST
+}
 
 /// How much a lane may hold, ready and parked each.
 #[derive(Clone, Copy, Debug)]
@@ -27,31 +36,41 @@ pub(crate) struct Lane {
     pub group: String,
     /// In metrics and logs: `jobs-high`, `jobs-gpu-high`.
     pub label: String,
+    /// The process, in commits.
+    pub owner: u64,
     room: Room,
     state: Mutex<State>,
     /// Told when something was taken out.
     pub emptied: Notify,
+    /// Told when somebody waits for a commit.
+    pub commit_wanted: Notify,
+    /// Counts answers to commits and partitions that went away.
+    pub answers: watch::Sender<u64>,
+    /// What runs on of partitions that were given up.
+    pub given: Arc<Given>,
 }
 
 #[derive(Default)]
-struct State {
-    ready: VecDeque<Ready>,
+pub(crate) struct State {
+    ready: Line<Ready>,
+    /// What is not in line yet because another of its serial key is, or runs.
+    serial: Keys<Ready>,
     ready_bytes: usize,
+    /// How many of them are of each partition that is ours.
+    pub(crate) held: BTreeMap<i32, usize>,
     parked: usize,
     parked_bytes: usize,
-    partitions: HashMap<i32, Assigned>,
+    pub(crate) partitions: HashMap<i32, Assigned>,
     /// Counts assignments, so that what belongs to an earlier one is told apart.
     epoch: u64,
-    /// One past the highest offset of which a handler was started, per partition, over all assignments.
-    started_to: HashMap<i32, i64>,
-}
-
-struct Assigned {
-    epoch: u64,
-    tracker: OffsetTracker,
-    /// When the open records were written, by offset.
-    written: BTreeMap<i64, Millis>,
-    committed: Option<i64>,
+    /// What was begun or done here under assignments that have ended, per partition.
+    pub(crate) begun: HashMap<i32, Offsets>,
+    /// The commit that has not been answered yet.
+    pub(crate) under_way: Option<UnderWay>,
+    /// Somebody waits for the next one.
+    pub(crate) urgent: bool,
+    /// Nothing runs here any more, and nothing will.
+    pub(crate) all_ended: bool,
 }
 
 /// A record that waits for a slot.
@@ -59,6 +78,8 @@ pub(crate) struct Ready {
     pub place: Place,
     pub bytes: usize,
     pub work: Work,
+    /// A suspect, which runs beside the slots.
+    pub alone: bool,
 }
 
 /// Where a record lies, under which assignment it was read.
@@ -67,42 +88,18 @@ pub(crate) struct Place {
     pub lane: Arc<Lane>,
     pub partition: i32,
     pub offset: i64,
-    epoch: u64,
-}
-
-impl Place {
-    /// Whether the assignment under which the record was read still holds.
-    pub(crate) fn is_current(&self) -> bool {
-        let state = self.lane.lock();
-        let assigned = state.partitions.get(&self.partition);
-        assigned.is_some_and(|assigned| assigned.epoch == self.epoch)
-    }
-
-    /// The record is done: its outcome is acknowledged. After a revocation this changes nothing; the next owner
-    /// will do the record again.
-    pub(crate) fn complete(&self) {
-        let mut state = self.lane.lock();
-        if let Some(assigned) = state.partitions.get_mut(&self.partition)
-            && assigned.epoch == self.epoch
-        {
-            assigned.tracker.complete(self.offset);
-            assigned.written.remove(&self.offset);
-        }
-    }
-
-    /// Notes that a handler is about to be started. `true` if that is known to have happened before.
-    pub(crate) fn start(&self) -> bool {
-        let mut state = self.lane.lock();
-        let started_to = state.started_to.entry(self.partition).or_insert(0);
-        // Records of a partition are started in the order of their offsets, so below the mark all were.
-        let repeat = self.offset < *started_to;
-        *started_to = (*started_to).max(self.offset + 1);
-        repeat
-    }
+    pub(crate) epoch: u64,
 }
 
 impl Lane {
-    pub(crate) fn new(pool: Pool, tier: Tier, topic: String, group: String, room: Room) -> Self {
+    pub(crate) fn new(
+        pool: Pool,
+        tier: Tier,
+        topic: String,
+        group: String,
+        (owner, given): (u64, Arc<Given>),
+        room: Room,
+    ) -> Self {
         let label = if pool == Pool::default() {
             format!("jobs-{tier}")
         } else {
@@ -114,99 +111,132 @@ impl Lane {
             topic,
             group,
             label,
+            owner,
             room,
             state: Mutex::default(),
             emptied: Notify::new(),
+            commit_wanted: Notify::new(),
+            answers: watch::Sender::new(0),
+            given,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Partitions were added.
-    pub(crate) fn assign(&self, partitions: &[i32]) {
-        let mut state = self.lock();
-        for partition in partitions {
-            state.assigned(*partition);
-        }
     }
 
     /// Partitions were taken away: nothing of them is begun any more. How many records that drops.
     pub(crate) fn revoke(&self, partitions: &[i32]) -> usize {
         let mut state = self.lock();
         for partition in partitions {
-            state.partitions.remove(partition);
+            state.part(*partition);
         }
-        let before = state.ready.len();
+        let before = state.len();
+        let through = state
+            .serial
+            .give_up(|partition| partitions.contains(&partition));
         state.keep(|ready| !partitions.contains(&ready.place.partition));
-        let dropped = before - state.ready.len();
+        for ready in through {
+            state.count(ready.place.partition, ready.bytes);
+            state.put_in_line(ready);
+        }
+        let dropped = before.saturating_sub(state.len());
         drop(state);
         self.emptied.notify_one();
+        self.answers.send_modify(|answers| *answers += 1);
         dropped
     }
 
     /// Drops everything that is held ready; it stays uncommitted.
     pub(crate) fn clear(&self) {
-        self.lock().keep(|_| false);
+        let mut state = self.lock();
+        drop(state.serial.give_up(|_| true));
+        state.keep(|_| false);
     }
 
-    /// A record was read that was written at that time. `None` if it was read before under this assignment.
-    pub(crate) fn deliver(
-        self: &Arc<Self>,
-        partition: i32,
-        offset: i64,
-        written: Option<Millis>,
-    ) -> Option<Place> {
+    /// Puts a record in line, or behind the others of its serial key. Gives a suspect back, unless it has to wait for
+    /// its key.
+    pub(crate) fn push(&self, ready: Ready) -> Option<Ready> {
         let mut state = self.lock();
-        // A record is only handed out while its partition is ours, even if it comes before the news of that.
-        let assigned = state.assigned(partition);
-        let epoch = assigned.epoch;
-        if !assigned.tracker.deliver(offset) {
-            return None;
+        let ready = match ready.work.serial_key() {
+            None => ready,
+            Some(key) => {
+                let (partition, bytes) = (ready.place.partition, ready.bytes);
+                let through = state.serial.offer(&key, partition, ready);
+                let Some(ready) = through else {
+                    state.count(partition, bytes);
+                    return None;
+                };
+                ready
+            }
+        };
+        if ready.alone {
+            return Some(ready);
         }
-        if let Some(written) = written {
-            assigned.written.insert(offset, written);
+        state.count(ready.place.partition, ready.bytes);
+        state.put_in_line(ready);
+        None
+    }
+
+    /// A handler of this key is to begin.
+    pub(crate) fn key_begun(&self, key: &SerialKey) {
+        self.lock().serial.begun(key);
+    }
+
+    /// A job of this key is done with: the next one goes in line. Gives it back if it is a suspect.
+    pub(crate) fn key_released(&self, key: &SerialKey) -> Option<Ready> {
+        let mut state = self.lock();
+        let next = state.serial.release(key)?;
+        if next.alone {
+            state.discount(&next);
+            return Some(next);
         }
-        Some(Place {
-            lane: Arc::clone(self),
-            partition,
-            offset,
-            epoch,
-        })
+        state.put_in_line(next);
+        None
     }
 
-    /// Puts a record in line.
-    pub(crate) fn push(&self, ready: Ready) {
-        let mut state = self.lock();
-        state.ready_bytes += ready.bytes;
-        state.ready.push_back(ready);
+    /// Whether there is something in line that may run.
+    pub(crate) fn may_run(&self, limits: &Limits) -> bool {
+        self.lock().ready.may_run(limits)
     }
 
-    /// Takes the record whose turn it is.
-    pub(crate) fn pop(&self) -> Option<Ready> {
+    /// Takes the record whose turn it is among those that may run.
+    pub(crate) fn pop(&self, limits: &Limits) -> Option<Ready> {
         let mut state = self.lock();
-        let ready = state.ready.pop_front()?;
-        state.ready_bytes -= ready.bytes;
+        let ready = state.ready.take(limits)?;
+        state.discount(&ready);
         drop(state);
         self.emptied.notify_one();
         Some(ready)
     }
 
-    /// Records in line.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().ready.len()
+    /// Takes out of a full lane what is in it only because of a limit; what has a serial key stays, for the sake of its
+    /// order. See [`parking::surplus`].
+    pub(crate) fn take_surplus(&self, limits: &Limits) -> Vec<Ready> {
+        let mut state = self.lock();
+        let most = parking::surplus(state.ready.limited(limits), state.len());
+        let may_go = |ready: &Ready| matches!(&ready.work, Work::Run { job, .. } if job.serial_key.is_none());
+        let surplus = state.ready.take_limited(limits, most, may_go);
+        for ready in &surplus {
+            state.discount(ready);
+        }
+        surplus
     }
 
-    /// A record waits to be handed on.
+    /// Records in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// A record is on its way to the delay ladder.
     pub(crate) fn park(&self, bytes: usize) {
         let mut state = self.lock();
         state.parked += 1;
         state.parked_bytes += bytes;
     }
 
-    /// It waits no more.
+    /// It lies there.
     pub(crate) fn unpark(&self, bytes: usize) {
         let mut state = self.lock();
         state.parked -= 1;
@@ -218,7 +248,7 @@ impl Lane {
     /// Whether no more should be read.
     pub(crate) fn is_full(&self) -> bool {
         let state = self.lock();
-        state.ready.len() >= self.room.records
+        state.len() >= self.room.records
             || state.ready_bytes >= self.room.bytes
             || state.parked >= self.room.records
             || state.parked_bytes >= self.room.bytes
@@ -227,136 +257,123 @@ impl Lane {
     /// Whether reading is worth beginning again: half of everything is free.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
-        state.ready.len() <= self.room.records / 2
+        state.len() <= self.room.records / 2
             && state.ready_bytes <= self.room.bytes / 2
             && state.parked <= self.room.records / 2
             && state.parked_bytes <= self.room.bytes / 2
+    }
+
+    /// The partitions that are not to be read on while the lane is full: those that fill it by their number of records;
+    /// all, if what it is full of is bytes, or records that are to be parked.
+    pub(crate) fn heavy(&self) -> Vec<i32> {
+        let state = self.lock();
+        let is_strict = state.ready_bytes >= self.room.bytes
+            || state.parked >= self.room.records
+            || state.parked_bytes >= self.room.bytes;
+        match is_strict {
+            true => state.held.keys().copied().collect(),
+            false => fair::heavy(&state.held, self.room.records),
+        }
+    }
+
+    /// The partitions that may be read again.
+    pub(crate) fn light(&self) -> Vec<i32> {
+        if self.has_room() {
+            return self.owned();
+        }
+        let state = self.lock();
+        let half_empty = state.ready_bytes <= self.room.bytes / 2
+            && state.parked <= self.room.records / 2
+            && state.parked_bytes <= self.room.bytes / 2;
+        match half_empty {
+            true => fair::light(&state.held, self.room.records),
+            false => Vec::new(),
+        }
     }
 
     /// When the oldest record was written that is not done; of each partition that is the first one.
     pub(crate) fn oldest(&self) -> Option<Millis> {
         let state = self.lock();
         let firsts = state.partitions.values();
-        firsts
-            .filter_map(|assigned| assigned.written.first_key_value())
-            .map(|(_, written)| *written)
-            .min()
+        firsts.filter_map(Assigned::oldest).min()
     }
 
     /// The partitions that are ours.
     pub(crate) fn owned(&self) -> Vec<i32> {
         self.lock().partitions.keys().copied().collect()
     }
-
-    /// Watermarks that moved since the last call; with `all`, every one.
-    pub(crate) fn to_commit(&self, all: bool) -> Vec<(i32, i64)> {
-        let mut moved = Vec::new();
-        for (partition, assigned) in &mut self.lock().partitions {
-            let watermark = assigned.tracker.watermark();
-            if let Some(offset) = watermark
-                && (all || assigned.committed != watermark)
-            {
-                assigned.committed = watermark;
-                moved.push((*partition, offset));
-            }
-        }
-        moved
-    }
 }
 
 impl State {
-    fn assigned(&mut self, partition: i32) -> &mut Assigned {
+    /// A partition is ours; nothing changes if it is already.
+    pub(crate) fn assigned(&mut self, partition: i32) -> &mut Assigned {
+        self.held.entry(partition).or_default();
         let epoch = &mut self.epoch;
         self.partitions.entry(partition).or_insert_with(|| {
             *epoch += 1;
-            Assigned {
-                epoch: *epoch,
-                tracker: OffsetTracker::new(),
-                written: BTreeMap::new(),
-                committed: None,
-            }
+            Assigned::new(*epoch)
         })
+    }
+
+    /// Records that wait, in line and for their keys.
+    fn len(&self) -> usize {
+        self.ready.len() + self.serial.len()
+    }
+
+    /// Of a partition that was given up in the meantime nothing is counted.
+    fn count(&mut self, partition: i32, bytes: usize) {
+        if let Some(held) = self.held.get_mut(&partition) {
+            *held += 1;
+        }
+        self.ready_bytes += bytes;
+    }
+
+    fn discount(&mut self, ready: &Ready) {
+        self.ready_bytes = self.ready_bytes.saturating_sub(ready.bytes);
+        if let Some(held) = self.held.get_mut(&ready.place.partition) {
+            *held = held.saturating_sub(1);
+        }
+    }
+
+    fn put_in_line(&mut self, ready: Ready) {
+        let (job_type, tenant) = ready.work.owner();
+        let (job_type, tenant) = (job_type.into_owned(), tenant.into_owned());
+        self.ready.push(&job_type, &tenant, ready);
     }
 
     fn keep(&mut self, keep: impl Fn(&Ready) -> bool) {
         self.ready.retain(keep);
-        self.ready_bytes = self.ready.iter().map(|ready| ready.bytes).sum();
-    }
-}
-
-impl OnRevoke for Lane {
-    /// The last word on these partitions: from here on nothing of them is committed any more, since a late commit
-    /// could overwrite the next owner's.
-    fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<(i32, i64)> {
-        let mut state = self.lock();
-        partitions
-            .iter()
-            .filter_map(|partition| {
-                let assigned = state.partitions.remove(partition)?;
-                Some((*partition, assigned.tracker.watermark()?))
-            })
-            .collect()
+        let all = || self.ready.iter().chain(self.serial.iter());
+        self.ready_bytes = all().map(|ready| ready.bytes).sum();
+        self.held.values_mut().for_each(|held| *held = 0);
+        for ready in all() {
+            if let Some(held) = self.held.get_mut(&ready.place.partition) {
+                *held += 1;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate_kafka::OnRevoke;
+
     use super::*;
-    use crate::testing::lane;
-
-    #[test]
-    fn what_belongs_to_an_earlier_assignment_completes_nothing() {
-        let lane = lane(8, 1 << 20);
-        lane.assign(&[0, 1]);
-        let first = lane.deliver(0, 5, Some(70)).unwrap();
-        assert!(lane.deliver(0, 5, Some(70)).is_none(), "a repeat");
-        assert!(!first.start());
-        assert_eq!(lane.offsets_to_commit(&[0]), [(0, 5)]);
-        assert!(!first.is_current());
-        assert_eq!(lane.to_commit(true), []);
-
-        lane.assign(&[0]);
-        let again = lane.deliver(0, 5, None).unwrap();
-        assert!(again.start(), "this worker knows that it is a repeat");
-        first.complete();
-        assert_eq!(lane.to_commit(false), [(0, 5)], "only the new one counts");
-        again.complete();
-        assert_eq!(lane.to_commit(false), [(0, 6)]);
-        assert_eq!(lane.to_commit(false), []);
-        assert_eq!(lane.to_commit(true), [(0, 6)]);
-    }
-
-    #[test]
-    fn the_lowest_unfinished_record_holds_the_commit() {
-        let lane = lane(8, 1 << 20);
-        let places: Vec<_> = (10..13)
-            .filter_map(|o| lane.deliver(3, o, Some(o * 10)))
-            .collect();
-        places[2].complete();
-        places[1].complete();
-        assert_eq!(lane.to_commit(false), [(3, 10)]);
-        assert_eq!(lane.oldest(), Some(100));
-        places[0].complete();
-        assert_eq!(lane.to_commit(false), [(3, 13)]);
-        assert_eq!(lane.oldest(), None);
-    }
+    use crate::testing::{lane, ready};
 
     #[test]
     fn full_by_count_or_bytes_and_open_again_at_half() {
         let lane = lane(4, 1000);
+        let none = Limits::default();
         let push = |offset: i64, bytes| {
-            let place = lane.deliver(0, offset, None).unwrap();
-            lane.push(Ready {
-                place,
-                bytes,
-                work: crate::testing::work(),
-            });
+            let ready = ready(&lane, offset, "echo", "default");
+            lane.push(Ready { bytes, ..ready });
         };
         push(0, 10);
         assert!(!lane.is_full() && lane.has_room());
         push(1, 990);
         assert!(lane.is_full() && !lane.has_room());
-        assert_eq!(lane.pop().map(|ready| ready.place.offset), Some(0));
+        assert_eq!(lane.pop(&none).map(|ready| ready.place.offset), Some(0));
         assert!(!lane.has_room(), "990 of 1000 bytes are still held");
         assert_eq!(lane.revoke(&[0]), 1);
         assert!(lane.has_room());
@@ -364,5 +381,33 @@ mod tests {
         assert!(lane.is_full());
         lane.unpark(1000);
         assert!(lane.has_room());
+    }
+
+    #[test]
+    fn the_partitions_that_fill_it_are_told_from_the_others() {
+        let lane = lane(8, 1 << 20);
+        lane.assign(&[0, 1]);
+        for offset in 0..8 {
+            lane.push(ready(&lane, offset, "echo", "default"));
+        }
+        assert!(lane.is_full());
+        assert_eq!(lane.heavy(), [0]);
+        assert_eq!(lane.light(), [1], "nothing of it stands in line");
+        let taken: Vec<_> = (0..4)
+            .filter_map(|_| lane.pop(&Limits::default()))
+            .collect();
+        assert_eq!(lane.light().len(), 2, "half of the lane is free");
+        lane.park(1 << 20);
+        assert_eq!(
+            lane.heavy(),
+            [0, 1],
+            "bytes are bytes, wherever they come from"
+        );
+        assert_eq!(lane.light(), Vec::<i32>::new());
+        lane.unpark(1 << 20);
+        lane.offsets_to_commit(&[0]);
+        assert_eq!(lane.revoke(&[0]), 4);
+        assert_eq!((lane.heavy(), lane.light()), (vec![], vec![1]));
+        drop(taken);
     }
 }

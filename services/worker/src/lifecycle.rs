@@ -28,6 +28,11 @@ impl Worker {
             let found = retry_forever(&self.conditions.topics, stop, || self.look_at_topics());
             let found = found.await?;
             self.topics_are_good();
+            let topic = self.cluster.topics().control();
+            let partitions = found.get(&topic).copied().unwrap_or_default();
+            // A job that was called off before this worker came is not to be begun.
+            let read = || self.orders.catch_up(partitions);
+            retry_forever(&self.conditions.control, stop, read).await?;
             Some(found)
         };
         let (registry, found) = tokio::join!(registry, broker);
@@ -123,6 +128,7 @@ impl Worker {
             &self.conditions.broker,
             &self.conditions.topics,
             &self.conditions.registry,
+            &self.conditions.control,
         ] {
             condition.fail("stopping");
         }
@@ -146,6 +152,8 @@ impl Worker {
                 let _ = timeout(Duration::from_millis(200), running.tasks.wait()).await;
             }
         }
+        // Whoever waits for what was cut off need not wait any longer.
+        self.teller.say().await;
         let limit = until.saturating_duration_since(Instant::now());
         let producer = &self.engine.outbox.producer;
         if let Err(error) = producer.flush(limit.min(last_words)).await {

@@ -61,6 +61,15 @@ pub(crate) struct Parcel {
 }
 
 impl Outbox {
+    /// What is said in place of an answer that is certainly too large for a record; anything else as it is.
+    pub(crate) fn fitted(&self, what: What) -> What {
+        let limit = self.max_record_bytes.saturating_sub(ENVELOPE);
+        match what.bulk() {
+            bulk if bulk > limit => What::too_large(what.timings(), bulk, limit),
+            _ => what,
+        }
+    }
+
     /// Encodes the end of a job, and waits until the budget has room for it.
     pub(crate) async fn pack(
         &self,
@@ -69,14 +78,9 @@ impl Outbox {
         traced: &Traced,
     ) -> Result<Parcel, Stopped> {
         let limit = self.max_record_bytes.saturating_sub(ENVELOPE);
-        let bulk = what.bulk();
-        // Not even encoded: a copy of something huge is what the limit is to prevent.
         let timings = what.timings();
-        let mut what = if bulk > limit {
-            What::too_large(timings, bulk, limit)
-        } else {
-            what
-        };
+        // Not even encoded: a copy of something huge is what the limit is to prevent.
+        let mut what = self.fitted(what);
         let mut out = self.encode_until_done(subject, &what, traced).await?;
         if out.payload.len() > limit {
             what = What::too_large(timings, out.payload.len(), limit);

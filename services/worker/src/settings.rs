@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidegate_contract::fair::TierSlots;
 use tidegate_contract::{Pool, Tier};
 
 /// How a worker takes and runs jobs. Durations are texts such as `100ms`, sizes are bytes.
@@ -23,12 +24,16 @@ pub struct WorkerSettings {
     pub pools: Vec<Pool>,
     /// Handlers that run at once, over all pools and tiers.
     pub concurrency: usize,
-    /// Records held ready per pool and tier; 0: twice the concurrency.
+    /// Records held ready per pool and tier; 0: 64 a slot.
     pub look_ahead: usize,
     /// Bytes held ready per pool and tier.
     pub look_ahead_bytes: usize,
-    /// Shares of the tiers while several have work.
+    /// Shares of the tiers in the slots that are not reserved, while several have work.
     pub tier_weights: TierWeights,
+    /// Slots that are kept for a tier.
+    pub reserved: ReservedSlots,
+    /// Jobs of one tenant that run at once in this worker; 0: as many as there are slots.
+    pub max_running_per_tenant: usize,
     /// A job that runs longer than this is shown as `processing`.
     #[serde(with = "humantime_serde")]
     pub started_after: Duration,
@@ -40,12 +45,17 @@ pub struct WorkerSettings {
     pub commit_every: Duration,
     /// Outcomes that wait for their acknowledgement, in bytes; while they are over it no slot becomes free.
     pub outcome_bytes: usize,
-    /// The first pause before a job of a type unknown here is handed on; it doubles with each hand-over.
+    /// The first pause of a job that is parked, because its type is unknown here or paused, or its target down; it
+    /// doubles each time.
     #[serde(with = "humantime_serde")]
-    pub hand_on_after: Duration,
+    pub park_after: Duration,
     /// The longest such pause.
     #[serde(with = "humantime_serde")]
-    pub hand_on_at_most: Duration,
+    pub park_at_most: Duration,
+    /// How often a worker says of its jobs that they go on, where their partition has gone to another one. Who says nothing
+    /// for five times as long is taken for gone, and they run again.
+    #[serde(with = "humantime_serde")]
+    pub beat_every: Duration,
     /// How long running jobs may go on after the signal to stop; outcomes are delivered within it too.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
@@ -53,6 +63,9 @@ pub struct WorkerSettings {
     #[serde(with = "humantime_serde")]
     pub probe_every: Duration,
 }
+
+/// The most records that a lane may hold ready.
+const MOST_AHEAD: usize = 100_000;
 
 /// The share of each tier. Any ratio of numbers from 1 to 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +78,24 @@ pub struct TierWeights {
     /// Of tier `low`; 1 if nothing is said.
     pub low: u32,
 }
+
+/// How many slots are kept for each tier. Unless it is said, one in a worker of 16 slots or more, else none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReservedSlots {
+    /// For tier `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<usize>,
+    /// For tier `normal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normal: Option<usize>,
+    /// For tier `low`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<usize>,
+}
+
+/// The slots from which on each tier has one of its own, if nothing else is said.
+const SLOTS_TO_RESERVE: usize = 16;
 
 impl Default for TierWeights {
     fn default() -> Self {
@@ -96,12 +127,15 @@ impl Default for WorkerSettings {
             look_ahead: 0,
             look_ahead_bytes: 16 << 20,
             tier_weights: TierWeights::default(),
+            reserved: ReservedSlots::default(),
+            max_running_per_tenant: 0,
             started_after: Duration::from_millis(100),
             progress_every: Duration::from_millis(100),
             commit_every: Duration::from_millis(200),
             outcome_bytes: 64 << 20,
-            hand_on_after: Duration::from_secs(1),
-            hand_on_at_most: Duration::from_secs(30),
+            park_after: Duration::from_secs(5),
+            park_at_most: Duration::from_secs(60),
+            beat_every: Duration::from_secs(2),
             grace: Duration::from_secs(30),
             probe_every: Duration::from_secs(2),
         }
@@ -120,8 +154,19 @@ impl WorkerSettings {
     /// Records held ready per pool and tier.
     pub fn look_ahead_records(&self) -> usize {
         match self.look_ahead {
-            0 => self.concurrency.saturating_mul(2),
+            0 => self.concurrency.saturating_mul(64).min(MOST_AHEAD),
             records => records,
+        }
+    }
+
+    /// Slots that are kept for each tier.
+    pub fn reserved_slots(&self) -> TierSlots {
+        let unsaid = usize::from(self.concurrency >= SLOTS_TO_RESERVE);
+        let ReservedSlots { high, normal, low } = self.reserved;
+        TierSlots {
+            high: high.unwrap_or(unsaid),
+            normal: normal.unwrap_or(unsaid),
+            low: low.unwrap_or(unsaid),
         }
     }
 
@@ -135,7 +180,7 @@ impl WorkerSettings {
         if !(1..=10_000).contains(&self.concurrency) {
             return bad("concurrency", "must be from 1 to 10000");
         }
-        if self.look_ahead > 100_000 {
+        if self.look_ahead > MOST_AHEAD {
             return bad("look_ahead", "must be at most 100000");
         }
         if self.look_ahead_bytes < 1 << 16 {
@@ -149,10 +194,18 @@ impl WorkerSettings {
                 return bad("tier_weights", "must be numbers from 1 to 1000");
             }
         }
+        let TierSlots { high, normal, low } = self.reserved_slots();
+        if high.saturating_add(normal).saturating_add(low) >= self.concurrency {
+            return bad(
+                "reserved",
+                "must be fewer slots together than worker.concurrency: the rest is for all tiers",
+            );
+        }
         for (key, value) in [
+            ("beat_every", self.beat_every),
             ("commit_every", self.commit_every),
-            ("hand_on_after", self.hand_on_after),
-            ("hand_on_at_most", self.hand_on_at_most),
+            ("park_after", self.park_after),
+            ("park_at_most", self.park_at_most),
             ("probe_every", self.probe_every),
         ] {
             if value < Duration::from_millis(1) || value > Duration::from_secs(3600) {
@@ -170,7 +223,7 @@ mod tests {
     #[test]
     fn the_defaults_are_good_and_what_cannot_run_is_refused_by_name() {
         assert_eq!(WorkerSettings::default().check(), Ok(()));
-        assert_eq!(WorkerSettings::default().look_ahead_records(), 128);
+        assert_eq!(WorkerSettings::default().look_ahead_records(), 4096);
         let mut settings = WorkerSettings::default();
         settings.tier_weights.low = 0;
         let refused = settings.check().unwrap_err().to_string();
@@ -182,6 +235,27 @@ mod tests {
             pools: Vec::new(),
             ..WorkerSettings::default()
         };
+        assert!(settings.check().is_err());
+    }
+
+    #[test]
+    fn small_workers_reserve_nothing_unless_told_and_never_everything() {
+        let mut settings = WorkerSettings {
+            concurrency: 15,
+            ..WorkerSettings::default()
+        };
+        assert_eq!(settings.reserved_slots().sum(), 0);
+        settings.concurrency = 16;
+        assert_eq!(settings.reserved_slots().sum(), 3);
+        settings.reserved.low = Some(13);
+        assert_eq!(settings.check(), Ok(()));
+        settings.reserved.low = Some(14);
+        let refused = settings.check().unwrap_err().to_string();
+        assert!(
+            refused.starts_with("worker.reserved must be fewer slots"),
+            "{refused}"
+        );
+        settings.reserved.low = Some(usize::MAX);
         assert!(settings.check().is_err());
     }
 

@@ -8,9 +8,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::lane::Place;
 
-/// `process {topic}`: a record in the worker, from the choice to its acknowledged outcome. A child of whoever
-/// produced it.
-pub(crate) fn process(place: &Place, job_id: Option<JobId>, parent: &Context) -> Span {
+/// `process {topic}`: a record in the worker, from the choice to its acknowledged outcome.
+pub(crate) fn process(place: &Place, job_id: Option<JobId>) -> Span {
     let topic = &place.lane.topic;
     let span = info_span!(
         "process",
@@ -29,10 +28,6 @@ pub(crate) fn process(place: &Place, job_id: Option<JobId>, parent: &Context) ->
     );
     if let Some(id) = job_id {
         span.record("messaging.message.conversation_id", field::display(id));
-    }
-    if parent.span().span_context().is_valid() {
-        // Fails only where no spans are exported: then there is nothing to join.
-        let _ = span.set_parent(parent.clone());
     }
     span
 }
@@ -85,11 +80,4 @@ pub(crate) fn context(span: &Span, incoming: &Context) -> Context {
     } else {
         incoming.clone()
     }
-}
-
-/// The trace id of a context.
-pub(crate) fn trace_id(context: &Context) -> Option<String> {
-    let span = context.span();
-    let span = span.span_context();
-    span.is_valid().then(|| span.trace_id().to_string())
 }

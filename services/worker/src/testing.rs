@@ -9,7 +9,8 @@ use tidegate_contract::{
 };
 use tidegate_kafka::Record;
 
-use crate::lane::{Lane, Room};
+use crate::lane::{Lane, Ready, Room};
+use crate::offsets::Read;
 use crate::work::Work;
 
 /// A job of that type, for a minute from now.
@@ -32,6 +33,10 @@ pub(crate) fn job(job_type: &str) -> JobMessage {
         },
         content_type: Some("text/plain".to_owned()),
         body: Bytes::from_static(b"hello"),
+        serial_key: None,
+        not_before: None,
+        retry_of: None,
+        redrives: 0,
     }
 }
 
@@ -48,15 +53,41 @@ pub(crate) fn record(job: &JobMessage) -> Record {
     }
 }
 
-pub(crate) fn work() -> Work {
-    Work::Run {
-        job: Arc::new(job("echo")),
-        headers: RecordHeaders::new(),
+/// A record of partition 0 that was just read: a job of that type and tenant.
+pub(crate) fn ready(lane: &Arc<Lane>, offset: i64, job_type: &str, tenant: &str) -> Ready {
+    let mut job = job(job_type);
+    job.tenant = tenant.parse().unwrap();
+    let Read::New(place) = lane.deliver(0, offset, None) else {
+        panic!("a repeat");
+    };
+    Ready {
+        place,
+        bytes: 1,
+        work: Work::Run {
+            job: Arc::new(job),
+            headers: RecordHeaders::new(),
+        },
+        alone: false,
     }
 }
 
 pub(crate) fn lane(records: usize, bytes: usize) -> Arc<Lane> {
-    let room = Room { records, bytes };
+    make(Tier::Normal, Room { records, bytes })
+}
+
+pub(crate) fn lane_of(tier: Tier) -> Arc<Lane> {
+    let (records, bytes) = (64, 1 << 20);
+    make(tier, Room { records, bytes })
+}
+
+fn make(tier: Tier, room: Room) -> Arc<Lane> {
     let (topic, group) = ("t".to_owned(), "g".to_owned());
-    Arc::new(Lane::new(Pool::default(), Tier::Normal, topic, group, room))
+    Arc::new(Lane::new(
+        Pool::default(),
+        tier,
+        topic,
+        group,
+        (7, Arc::default()),
+        room,
+    ))
 }

@@ -35,7 +35,9 @@ impl TakesTypes for WorkerTypes {
         let (engine, live, types) = (self.engine.clone(), self.types.clone(), types.clone());
         Ok(Box::new(move || {
             repertoire.complain();
+            engine.metrics.http_targets(repertoire.targets());
             engine.repertoire.store(Arc::new(repertoire));
+            engine.desk.set_types(&types);
             live.replace(types);
         }))
     }

@@ -1,14 +1,19 @@
 //! What is to be done with a record, judged from its bytes alone. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use tidegate_contract::fair::SerialKey;
 use tidegate_contract::headers::JOB_ID;
 use tidegate_contract::time::rfc3339;
-use tidegate_contract::{JobId, JobMessage, JobSummary, JobType, RecordHeaders};
+use tidegate_contract::{JobId, JobMessage, JobSummary, JobType, RecordHeaders, Tenant};
 use tidegate_kafka::{DecodeError, Record};
 
 use crate::events::Subject;
 use crate::lane::Lane;
+
+/// The reason of a job that kills its worker.
+pub(crate) const POISON: &str = "poison";
 
 /// A record's work.
 pub(crate) enum Work {
@@ -19,6 +24,36 @@ pub(crate) enum Work {
     },
     /// A record to be set aside.
     SetAside(Box<Unreadable>),
+}
+
+impl Work {
+    /// The serial key of a job that has one.
+    pub(crate) fn serial_key(&self) -> Option<SerialKey> {
+        match self {
+            Self::Run { job, .. } => Some(SerialKey {
+                tenant: job.tenant.clone(),
+                key: job.serial_key.clone()?,
+            }),
+            // No handler runs for it.
+            Self::SetAside(_) => None,
+        }
+    }
+
+    /// Of what type it is, and whose: what its turn and its limits go by.
+    pub(crate) fn owner(&self) -> (Cow<'_, JobType>, Cow<'_, Tenant>) {
+        let unreadable = match self {
+            Self::Run { job, .. } => {
+                return (Cow::Borrowed(&job.job_type), Cow::Borrowed(&job.tenant));
+            }
+            Self::SetAside(unreadable) => unreadable,
+        };
+        // No handler runs for it, so no type's limit is its concern.
+        let tenant = match &unreadable.job {
+            Some(job) => Cow::Borrowed(&job.tenant),
+            None => Cow::Owned(unreadable.record.headers.tenant().unwrap_or_default()),
+        };
+        (Cow::Owned(JobType::unknown()), tenant)
+    }
 }
 
 /// A record that cannot be handled.
@@ -44,6 +79,16 @@ impl Problem {
             reason,
             message: message.into(),
         }
+    }
+
+    /// The job has ended the process that ran it, alone, so many times.
+    pub(crate) fn poison(crashes: u8) -> Self {
+        Self::new(
+            POISON,
+            format!(
+                "the worker's process ended {crashes} times while it ran this job and nothing else"
+            ),
+        )
     }
 
     /// The reply partition is not one of the topic's.
@@ -156,6 +201,7 @@ pub(crate) fn subject_of(
             created_at,
             deadline: headers.deadline().ok().flatten().unwrap_or(created_at),
             trace_id,
+            retry_of: None,
         },
         reply_partition,
         attempt: headers.attempt().unwrap_or(0),

@@ -5,21 +5,29 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use tidegate_contract::{JobId, JobTypes, Tier};
-use tidegate_kafka::{Cluster, Codec, GroupConsumer, GroupOptions, KafkaError, RegistrySettings};
+use tidegate_contract::{JobId, JobTypes};
+use tidegate_kafka::{
+    Cluster, Codec, ControlReader, GroupConsumer, GroupOptions, KafkaError, RegistrySettings,
+};
 use tidegate_runtime::ops::{self, OpsServer};
 use tidegate_runtime::{Condition, LiveTypes, Metrics, OpsState, Readiness, Shutdown, TakesTypes};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::control::Control;
+use crate::desk::{self, Desk};
 use crate::dispatch::Dispatcher;
 use crate::execute::Engine;
+use crate::guard::Guard;
 use crate::handler::Handlers;
 use crate::handlers::{BadHandler, Repertoire, Runnable};
+use crate::handover::MISSED;
+use crate::handover::heard::Heard;
+use crate::handover::tell::Teller;
 use crate::held::Held;
 use crate::intake::{Intake, Stops};
 use crate::lane::{Lane, Room};
+use crate::orders::Orders;
 use crate::outbox::{Budget, Outbox};
 use crate::replies::Replies;
 use crate::settings::{BadSetting, WorkerSettings};
@@ -91,6 +99,8 @@ pub struct Worker {
     pub(crate) engine: Arc<Engine>,
     pub(crate) cluster: Cluster,
     pub(crate) types: LiveTypes,
+    pub(crate) orders: ControlReader,
+    pub(crate) teller: Arc<Teller>,
     handlers: Handlers,
     instance: String,
     readiness: Readiness,
@@ -103,6 +113,7 @@ pub(crate) struct Conditions {
     pub broker: Condition,
     pub topics: Condition,
     pub registry: Condition,
+    pub control: Condition,
 }
 
 /// What a running worker is stopped by.
@@ -131,11 +142,13 @@ impl Worker {
         } = config;
         settings.check()?;
         let repertoire = Repertoire::build(&types, &settings.pools, &handlers, None)?;
+        metrics.http_targets(repertoire.targets());
         let readiness = Readiness::new();
         let conditions = Conditions {
             broker: readiness.condition("broker"),
             topics: readiness.condition("topics"),
             registry: readiness.condition("registry"),
+            control: readiness.condition("control"),
         };
         let stop_ops = CancellationToken::new();
         let ops = match settings.listen.as_str() {
@@ -163,13 +176,35 @@ impl Worker {
             metrics: metrics.clone(),
             stop: CancellationToken::new(),
         };
+        let desk = Arc::new(Desk::new(&settings, &types));
+        let control = Arc::<Control>::default();
+        let heard = Arc::new(Heard::new(settings.beat_every * MISSED));
+        let teller = Arc::new(Teller {
+            owner: rand::random(),
+            topic: cluster.topics().control(),
+            every: settings.beat_every,
+            given: Arc::default(),
+            heard: Arc::clone(&heard),
+            producer: outbox.producer.clone(),
+        });
+        let orders = Orders {
+            control: Arc::clone(&control),
+            heard: Arc::clone(&heard),
+            metrics: metrics.clone(),
+        };
+        let orders = ControlReader::new(&cluster, &instance, Arc::new(orders))?;
         let engine = Arc::new(Engine {
             settings,
             repertoire: ArcSwap::from_pointee(repertoire),
             by_job: None,
+            desk,
+            guard: Guard::new(cluster.settings().session_timeout / 3),
             outbox,
             replies: Replies::new(cluster.clone()),
+            control,
+            heard,
             topics: cluster.topics().clone(),
+            ladder: cluster.settings().delay_rungs.clone(),
             metrics,
             partitions: OnceLock::new(),
             stopping: CancellationToken::new(),
@@ -179,6 +214,8 @@ impl Worker {
             engine,
             cluster,
             types: LiveTypes::new(types),
+            orders,
+            teller,
             handlers,
             instance,
             readiness,
@@ -209,7 +246,7 @@ impl Worker {
     }
 
     /// What gives this worker other job types while it runs. A job that runs is finished as it was begun; one that
-    /// waits for its turn is run as the types are then, or handed on.
+    /// waits for its turn is run as the types are then, or parked.
     pub fn types(&self) -> Arc<dyn TakesTypes> {
         Arc::new(WorkerTypes {
             engine: Arc::clone(&self.engine),
@@ -228,10 +265,11 @@ impl Worker {
         let stop = shutdown.token();
         self.introduce();
         if let Some(partitions) = self.bring_up(&stop).await {
-            let running = self.start(&partitions)?;
+            let running = self.start(partitions)?;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.watch(&stop) => {}
+                () = self.orders.follow() => {}
             }
             self.wind_down(running, &shutdown).await;
         }
@@ -253,7 +291,7 @@ impl Worker {
         repertoire.complain();
     }
 
-    fn start(&self, partitions: &HashMap<String, i32>) -> Result<Running, WorkerError> {
+    fn start(&self, partitions: HashMap<String, i32>) -> Result<Running, WorkerError> {
         let running = Running {
             stops: Stops {
                 intake: CancellationToken::new(),
@@ -262,16 +300,14 @@ impl Worker {
             tasks: TaskTracker::new(),
             intakes: TaskTracker::new(),
         };
-        let work = Arc::new(Notify::new());
         let held = Held::new(self.conditions.registry.clone());
-        let _ = self.engine.partitions.set(partitions.clone());
+        let _ = self.engine.partitions.set(partitions);
         let mut lanes = Vec::new();
         for (lane, consumer) in self.lanes()? {
             let intake = Intake {
                 lane: Arc::clone(&lane),
                 engine: Arc::clone(&self.engine),
-                consumer,
-                work: Arc::clone(&work),
+                consumer: Arc::new(consumer),
                 tasks: running.tasks.clone(),
                 held: held.clone(),
                 stops: running.stops.clone(),
@@ -279,10 +315,13 @@ impl Worker {
             running.intakes.spawn(intake.run());
             lanes.push(lane);
         }
+        let (teller, leave) = (Arc::clone(&self.teller), running.stops.leave.clone());
+        running
+            .intakes
+            .spawn(async move { teller.run(&leave).await });
         let dispatcher = Dispatcher {
             engine: Arc::clone(&self.engine),
             lanes,
-            work,
             tasks: running.tasks.clone(),
             stop: running.stops.intake.clone(),
         };
@@ -297,22 +336,18 @@ impl Worker {
             records: settings.look_ahead_records(),
             bytes: settings.look_ahead_bytes,
         };
-        let mut pools = settings.pools.clone();
-        pools.sort();
-        pools.dedup();
         let mut lanes = Vec::new();
-        for pool in &pools {
-            for tier in Tier::ALL {
-                let (topic, group) = (topics.jobs(pool, tier), topics.worker_group(pool, tier));
-                let lane = Lane::new(pool.clone(), tier, topic.clone(), group.clone(), room);
-                let lane = Arc::new(lane);
-                let consumer = self.cluster.group_consumer(GroupOptions {
-                    on_revoke: Some(Arc::clone(&lane) as Arc<_>),
-                    queued_bytes: room.bytes,
-                    ..GroupOptions::new(topic, group, self.instance.clone())
-                })?;
-                lanes.push((lane, consumer));
-            }
+        for (pool, tier) in desk::lanes(settings) {
+            let (topic, group) = (topics.jobs(&pool, tier), topics.worker_group(&pool, tier));
+            let process = (self.teller.owner, Arc::clone(&self.teller.given));
+            let lane = Lane::new(pool, tier, topic.clone(), group.clone(), process, room);
+            let lane = Arc::new(lane);
+            let consumer = self.cluster.group_consumer(GroupOptions {
+                on_revoke: Some(Arc::clone(&lane) as Arc<_>),
+                queued_bytes: room.bytes,
+                ..GroupOptions::new(topic, group, self.instance.clone())
+            })?;
+            lanes.push((lane, consumer));
         }
         Ok(lanes)
     }

@@ -1,17 +1,13 @@
-//! Records that cannot be handled, types that are not known, and a registry that is away.
+//! Records that cannot be handled, and a registry that is away.
 #![allow(clippy::unwrap_used)] // Helpers of tests are not seen as tests.
 
 mod support;
 
 use bytes::Bytes;
 use support::proxy::Proxy;
-use support::{Rig, Running, custom, settings, types, until, usual_types};
-use tidegate_contract::headers::{
-    DEADLINE, HANDED_ON, JOB_ID, REPLY_PARTITION, TENANT, TRACEPARENT,
-};
-use tidegate_contract::{
-    EventKind, FaultSource, HandlerSpec, JobId, JobMessage, RecordHeaders, now_millis,
-};
+use support::{Rig, Running, settings, until, usual_types};
+use tidegate_contract::headers::{DEADLINE, JOB_ID, REPLY_PARTITION, TENANT};
+use tidegate_contract::{EventKind, FaultSource, JobId, JobMessage, RecordHeaders};
 use tidegate_kafka::Outgoing;
 
 async fn good(rig: &Rig) {
@@ -61,6 +57,7 @@ async fn set_aside_and_failed(
         (FaultSource::Gateway, false)
     );
     assert_eq!(rig.said(job.job_id)[0].partition, 3);
+    assert!(event.dead_letter.is_some(), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,44 +128,6 @@ async fn a_record_without_a_way_back_is_kept_and_the_worker_goes_on() {
         assert!(rig.said(id).is_empty());
     }
     worker.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_type_unknown_here_is_handed_on_until_somebody_knows_it() {
-    let rig = Rig::start().await;
-    // `late` is a custom handler that the first worker does not have.
-    let both = || types([("echo", HandlerSpec::Echo), ("late", custom("script"))]);
-    let without = tidegate_worker::Handlers::new();
-    let first = rig.worker_with(both(), without, settings()).await;
-    let job = rig.job("late", "ok");
-    let id = rig.submit(&job).await;
-    let line = r#"jobs_parked_total{type="late",reason="unknown-type"} 2"#;
-    first.counted(line).await;
-    let mut short = rig.job("late", "ok");
-    short.deadline = now_millis() + 300;
-    let short = rig.submit(&short).await;
-    let expired = rig.ended(short).await.pop().unwrap().event;
-    assert_eq!(expired.kind, EventKind::Expired, "not for ever");
-    good(&rig).await;
-    first.stop().await;
-    let second = rig.worker(both(), settings()).await;
-    let end = rig.ended(id).await.pop().unwrap();
-    assert_eq!(end.event.kind, EventKind::Completed);
-    let mut copies = rig.jobs_of(0).await;
-    copies.extend(rig.jobs_of(1).await);
-    copies.retain(|record| record.key.as_deref() == Some(id.to_string().as_bytes()));
-    assert!(copies.len() >= 3);
-    for copy in &copies {
-        assert_eq!(copy.payload, copies[0].payload);
-        assert_eq!(
-            copy.headers.get(TRACEPARENT),
-            copies[0].headers.get(TRACEPARENT)
-        );
-    }
-    let mut times: Vec<_> = copies.iter().map(|copy| copy.headers.handed_on()).collect();
-    times.sort_unstable();
-    assert_eq!(times[..3], [0, 1, 2], "{HANDED_ON}");
-    second.stop().await;
 }
 
 /// A newer version of the job's schema, as a newer gateway would use it: one more optional field at the end.

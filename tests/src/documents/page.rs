@@ -232,7 +232,10 @@ fn names(command: &str) -> Vec<String> {
     let typed = typed.trim().trim_end_matches('&').trim();
     let mut names = vec![typed.to_owned()];
     if let Some((_, rest)) = typed.split_once("tidegate ") {
-        let is_name = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase());
+        let is_name = |word: &&str| {
+            let letters = word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+            letters && !word.starts_with('-')
+        };
         let words = rest.split_whitespace().take_while(is_name).take(2);
         let words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
         names.extend((!words.is_empty()).then(|| words.join(", ")));

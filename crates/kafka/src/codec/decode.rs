@@ -1,8 +1,12 @@
 //! Bytes to message.
+//!
+//! What was written with the very schema that this program has compiled in, which is nearly everything, is read straight
+//! into the message. What another version has written goes through a tree of values that is fitted to our schema: an order
+//! of magnitude slower, and only that way knows of added fields and unknown symbols.
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
@@ -32,6 +36,22 @@ pub(super) fn open(value: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
     }
 }
 
+/// One reader a schema for what was written with the same one: building one resolves its names.
+static READERS: LazyLock<[Result<GenericDatumReader<'static>, String>; 3]> = LazyLock::new(|| {
+    Kind::ALL.map(|kind| {
+        GenericDatumReader::builder(kind.static_schema()?)
+            .build()
+            .map_err(|error| error.to_string())
+    })
+});
+
+/// Reads a datum that was written with our own schema.
+pub(super) fn decode_own<T: DeserializeOwned>(kind: Kind, datum: &[u8]) -> Result<T, DecodeError> {
+    let reader = READERS[kind as usize].as_ref();
+    let reader = reader.map_err(|error| DecodeError::Malformed(error.clone()))?;
+    whole(datum, |rest| reader.read_deser(rest))
+}
+
 /// Reads a datum that was written with `writer`.
 pub(super) fn decode<T: DeserializeOwned>(
     writer: &Schema,
@@ -49,18 +69,25 @@ pub(super) fn read(
     reader: Option<&Schema>,
     datum: &[u8],
 ) -> Result<Value, DecodeError> {
+    let builder = GenericDatumReader::builder(writer);
+    let reader = match reader {
+        Some(reader) => builder.reader_schema(reader).build(),
+        None => builder.build(),
+    };
+    let reader = reader.map_err(malformed)?;
+    whole(datum, |rest| reader.read_value(rest))
+}
+
+/// Reads all of a datum, and no more than that.
+fn whole<T>(
+    datum: &[u8],
+    read: impl FnOnce(&mut Datum<'_>) -> apache_avro::AvroResult<T>,
+) -> Result<T, DecodeError> {
     let mut rest = Datum {
         bytes: datum,
         short: false,
     };
-    let builder = GenericDatumReader::builder(writer);
-    let built = match reader {
-        Some(reader) => builder.reader_schema(reader).build(),
-        None => builder.build(),
-    };
-    let value = built
-        .and_then(|reader| reader.read_value(&mut rest))
-        .map_err(malformed)?;
+    let value = read(&mut rest).map_err(malformed)?;
     if rest.short {
         return Err(DecodeError::Malformed("it ends too early".to_owned()));
     }

@@ -4,6 +4,7 @@ use apache_avro::types::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
+use tidegate_contract::media::is_json;
 
 /// The one field of the object that stands for bytes which are no text.
 const BASE64: &str = "$base64";
@@ -85,12 +86,6 @@ pub fn bytes_as_json(bytes: &[u8], media: Option<&str>) -> Json {
 /// Bytes of which nothing is known: `{"$base64": "…"}`.
 pub fn base64_as_json(bytes: &[u8]) -> Json {
     json!({ BASE64: STANDARD.encode(bytes) })
-}
-
-fn is_json(media: &str) -> bool {
-    let essence = media.split(';').next().unwrap_or_default().trim();
-    let essence = essence.to_ascii_lowercase();
-    essence == "application/json" || essence.ends_with("+json")
 }
 
 fn is_text(c: char) -> bool {

@@ -175,6 +175,10 @@ impl Codec {
         value: &[u8],
     ) -> Result<T, DecodeError> {
         let (id, datum) = decode::open(value)?;
+        let own = self.inner.ids.get().map(|ids| ids[kind as usize]);
+        if own == Some(id) {
+            return decode::decode_own(kind, datum);
+        }
         let writer = self.inner.writers.schema(id, self.client()?).await?;
         decode::decode(&writer, kind, datum)
     }

@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError as Native, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{ConsumerEvent, OnRevoke, offsets};
+use super::position;
+use super::{ConsumerEvent, OnRevoke};
 use crate::contact::Contact;
 use crate::embedded::memory::MemoryGuard;
 use crate::error::describe;
@@ -26,6 +29,9 @@ pub(super) struct Callbacks {
     pub(super) contact: Contact,
     /// What the group has given this consumer and not taken back.
     pub(super) owned: Mutex<BTreeSet<i32>>,
+    /// Held while a commit is under way, and over the whole of giving partitions up: no commit that was begun before
+    /// comes after the last one.
+    pub(super) commits: Mutex<()>,
 }
 
 impl Callbacks {
@@ -34,7 +40,11 @@ impl Callbacks {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, event: ConsumerEvent) {
+    pub(super) fn committing(&self) -> MutexGuard<'_, ()> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self, event: ConsumerEvent) {
         // The reader is gone while the consumer closes: nobody needs to know.
         let _ = self.events.send(event);
     }
@@ -56,22 +66,23 @@ impl Callbacks {
         if positions.is_empty() || consumer.assignment_lost() {
             return;
         }
-        let list = offsets(&self.topic, &positions);
+        let list = position::listed(&self.topic, &positions);
         if list.count() == 0 {
             return;
         }
         match consumer.commit(&list, CommitMode::Sync) {
             Ok(()) => {
                 if let Some(guard) = &self.guard {
-                    for (partition, offset) in positions {
-                        guard.read_to(&self.topic, partition, offset);
+                    for position in positions {
+                        guard.read_to(&self.topic, position.partition, position.offset);
                     }
                 }
+                self.tell(ConsumerEvent::Committed(Ok(())));
             }
-            Err(error) => self.tell(ConsumerEvent::Trouble(format!(
-                "commit before partitions were given up: {}",
+            Err(error) => self.tell(ConsumerEvent::Committed(Err(format!(
+                "before partitions were given up: {}",
                 describe(&error)
-            ))),
+            )))),
         }
     }
 }
@@ -88,6 +99,15 @@ impl ClientContext for Callbacks {
             return;
         }
         tracing::warn!(topic = %self.topic, error = %describe(&error), reason, "kafka consumer");
+    }
+
+    /// A commit that was not waited for has no callback in this binding, neither when it fails nor when it does not:
+    /// librdkafka writes a line about each that fails, whole or in part, and that is all there is to be had.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match facility {
+            "COMMITFAIL" => self.tell(ConsumerEvent::Committed(Err(message.to_owned()))),
+            _ => DefaultClientContext.log(level, facility, message),
+        }
     }
 }
 
@@ -114,7 +134,15 @@ impl ConsumerContext for Callbacks {
             }
             _ => {
                 if !own.is_empty() {
-                    blocking(|| self.commit_before_revoke(consumer, &own));
+                    blocking(|| {
+                        let _alone = self.committing();
+                        self.commit_before_revoke(consumer, &own);
+                        self.owned().retain(|partition| !own.contains(partition));
+                    });
+                }
+                // librdkafka keeps a pause beyond the assignment, and the reader does not.
+                if let Err(error) = consumer.resume(list) {
+                    tracing::debug!(topic = %self.topic, %error, "resume before partitions were given up");
                 }
                 let result = if cooperative {
                     consumer.incremental_unassign(list)
@@ -124,12 +152,8 @@ impl ConsumerContext for Callbacks {
                 (result, ConsumerEvent::Revoked(own))
             }
         };
-        match &event {
-            ConsumerEvent::Assigned(own) => self.owned().extend(own),
-            ConsumerEvent::Revoked(own) => {
-                self.owned().retain(|partition| !own.contains(partition))
-            }
-            _ => {}
+        if let ConsumerEvent::Assigned(own) = &event {
+            self.owned().extend(own);
         }
         match &event {
             // A cooperative rebalance that adds nothing still calls back.
@@ -139,17 +163,6 @@ impl ConsumerContext for Callbacks {
         if let Err(error) = result {
             self.tell(ConsumerEvent::Trouble(format!(
                 "rebalance: {}",
-                describe(&error)
-            )));
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result
-            && error.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::NoOffset)
-        {
-            self.tell(ConsumerEvent::Trouble(format!(
-                "commit: {}",
                 describe(&error)
             )));
         }

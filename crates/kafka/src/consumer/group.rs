@@ -6,11 +6,12 @@ use std::time::Duration;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::time::Instant;
 
 use super::handle::{AGAIN, CALL, Handle, Read, blocking};
-use super::{ConsumerEvent, offsets, partitions};
+use super::position::{self, Committed, Position};
+use super::{ConsumerEvent, partitions};
 use crate::embedded::memory::MemoryGuard;
 use crate::error::{KafkaError, describe};
 
@@ -26,6 +27,9 @@ pub struct GroupOptions {
     pub on_revoke: Option<Arc<dyn OnRevoke>>,
     /// Bytes that may be fetched ahead, over all partitions.
     pub queued_bytes: usize,
+    /// How long the broker may hold back an answer for want of records, where that is not to be the usual: who need not
+    /// know of a record at once asks less often.
+    pub fetch_wait: Option<Duration>,
 }
 
 impl GroupOptions {
@@ -42,6 +46,7 @@ impl GroupOptions {
             partition_eof: false,
             on_revoke: None,
             queued_bytes: 16 << 20,
+            fetch_wait: None,
         }
     }
 }
@@ -50,7 +55,7 @@ impl GroupOptions {
 pub trait OnRevoke: Send + Sync {
     /// The offsets (of the next record, per partition) to commit before these partitions are given up. Called inside
     /// the rebalance, on the task that reads or the thread that closes: it must be quick, and wait for neither.
-    fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<(i32, i64)>;
+    fn offsets_to_commit(&self, partitions: &[i32]) -> Vec<Position>;
 }
 
 /// A member of a consumer group on one topic.
@@ -120,7 +125,7 @@ impl GroupConsumer {
         let native = self.handle.native()?;
         let until = Instant::now() + CALL;
         loop {
-            let list = offsets(&self.handle.topic, &[(partition, offset)]);
+            let list = position::listed(&self.handle.topic, &[(partition, offset).into()]);
             let consumer = native.clone();
             let result = blocking(move || consumer.seek_partitions(list, CALL)).await?;
             let error = match result {
@@ -151,9 +156,10 @@ impl GroupConsumer {
         }
     }
 
-    /// Commits these positions (offset of the next record) without waiting; a failure comes as `Trouble`.
-    pub fn commit(&self, positions: &[(i32, i64)]) {
-        let list = offsets(&self.handle.topic, positions);
+    /// Commits these positions without waiting; only a failure is told of, as `Committed`.
+    pub fn commit<P: Into<Position> + Clone>(&self, positions: &[P]) {
+        let positions = own(positions);
+        let list = position::listed(&self.handle.topic, &positions);
         let Ok(native) = self.handle.native() else {
             return;
         };
@@ -161,48 +167,70 @@ impl GroupConsumer {
             return;
         }
         match native.commit(&list, CommitMode::Async) {
-            Ok(()) => self.read_to(positions),
-            Err(error) => tracing::warn!(topic = %self.handle.topic, %error, "commit"),
+            Ok(()) => self.read_to(&positions),
+            Err(error) => {
+                let refused = ConsumerEvent::Committed(Err(describe(&error)));
+                native.context().tell(refused);
+            }
         }
     }
 
-    /// Commits these positions and waits for the broker.
-    pub async fn commit_sync(&self, positions: &[(i32, i64)]) -> Result<(), KafkaError> {
-        let list = offsets(&self.handle.topic, positions);
-        if list.count() == 0 {
-            return Ok(());
-        }
-        let native = self.handle.native()?;
-        blocking(move || native.commit(&list, CommitMode::Sync))
-            .await?
-            .map_err(KafkaError::call)?;
-        self.read_to(positions);
+    /// Commits these positions and waits for the broker. Those of partitions that are not ours any more are left out:
+    /// the broker would take them, and the next owner's would be lost.
+    pub async fn commit_sync<P: Into<Position> + Clone>(
+        &self,
+        positions: &[P],
+    ) -> Result<(), KafkaError> {
+        let mut positions = own(positions);
+        let (native, topic) = (self.handle.native()?, self.handle.topic.clone());
+        let committed = blocking(move || {
+            let context = native.context();
+            let _alone = context.committing();
+            let owned = context.owned().clone();
+            positions.retain(|position| owned.contains(&position.partition));
+            let list = position::listed(&topic, &positions);
+            if list.count() > 0 {
+                native.commit(&list, CommitMode::Sync)?;
+            }
+            Ok::<_, rdkafka::error::KafkaError>(positions)
+        });
+        self.read_to(&committed.await?.map_err(KafkaError::call)?);
         Ok(())
     }
 
-    fn read_to(&self, positions: &[(i32, i64)]) {
+    fn read_to(&self, positions: &[Position]) {
         if let Some(guard) = &self.guard {
-            for (partition, offset) in positions {
-                guard.read_to(&self.handle.topic, *partition, *offset);
+            for position in positions {
+                guard.read_to(&self.handle.topic, position.partition, position.offset);
             }
         }
     }
 
     /// What the group has committed of these partitions, as the broker has it; `None` where there is nothing.
     pub async fn committed(&self, which: &[i32]) -> Result<Vec<(i32, Option<i64>)>, KafkaError> {
+        let found = self.committed_whole(which).await?;
+        let offsets = found.into_iter().map(|(partition, committed)| {
+            let offset = committed.map(|committed| committed.offset);
+            (partition, offset)
+        });
+        Ok(offsets.collect())
+    }
+
+    /// The same with the texts beside the offsets.
+    pub async fn committed_whole(
+        &self,
+        which: &[i32],
+    ) -> Result<Vec<(i32, Option<Committed>)>, KafkaError> {
         let native = self.handle.native()?;
         let list = partitions(&self.handle.topic, which);
-        let found = blocking(move || native.committed_offsets(list, CALL))
-            .await?
-            .map_err(KafkaError::call)?;
-        Ok(found
-            .elements()
-            .iter()
-            .map(|element| match element.offset() {
-                Offset::Offset(offset) => (element.partition(), Some(offset)),
-                _ => (element.partition(), None),
-            })
-            .collect())
+        let found = blocking(move || {
+            let found = native.committed_offsets(list, CALL)?;
+            for element in found.elements() {
+                element.error()?;
+            }
+            Ok::<_, rdkafka::error::KafkaError>(position::found(&found))
+        });
+        found.await?.map_err(KafkaError::call)
     }
 
     /// The first offset that is there and the one that the next record will get.
@@ -218,6 +246,10 @@ impl GroupConsumer {
             let _ = tokio::time::timeout(limit, closed).await;
         }
     }
+}
+
+fn own<P: Into<Position> + Clone>(positions: &[P]) -> Vec<Position> {
+    positions.iter().cloned().map(Into::into).collect()
 }
 
 fn element_error(

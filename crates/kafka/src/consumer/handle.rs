@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::KafkaResult;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -93,6 +93,10 @@ impl Handle {
     fn make(&self) -> Result<Arc<Native>, KafkaError> {
         let (tell, events) = unbounded_channel();
         let mut config = self.config.clone();
+        // Failed commits are told of as warnings, which are wanted also where none are logged.
+        if !tracing::enabled!(target: "librdkafka", tracing::Level::WARN) {
+            config.set_log_level(RDKafkaLogLevel::Warning);
+        }
         let callbacks = Callbacks {
             topic: self.topic.clone(),
             events: tell,
@@ -100,6 +104,7 @@ impl Handle {
             guard: self.guard.clone(),
             contact: Contact::of(&mut config),
             owned: Default::default(),
+            commits: Default::default(),
         };
         let consumer = config
             .create_with_context(callbacks)

@@ -4,15 +4,17 @@ mod assigned;
 mod context;
 mod group;
 mod handle;
+mod position;
 
 use bytes::Bytes;
 use rdkafka::error::KafkaError as Native;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tidegate_contract::{DeadLetter, JobId, Millis, Pair, RecordHeaders};
 
 pub use assigned::AssignedConsumer;
 pub use group::{GroupConsumer, GroupOptions, OnRevoke};
+pub use position::{Committed, Position};
 
 use crate::error::describe;
 
@@ -57,6 +59,13 @@ impl Record {
                 .map(|(name, value)| Pair::new(name, value))
                 .collect(),
             value: self.payload.clone(),
+            job_type: None,
+            tenant: None,
+            attempts: 0,
+            redrives: 0,
+            first_error: None,
+            last_error: None,
+            trace_id: None,
         }
     }
 }
@@ -69,6 +78,9 @@ pub enum ConsumerEvent {
     Assigned(Vec<i32>),
     /// Partitions that were taken away, or lost: already given up. No record of them follows.
     Revoked(Vec<i32>),
+    /// How a commit has ended: the one before partitions are given up either way, those of [`GroupConsumer::commit`]
+    /// only if they failed. What failed is repeated only if the caller does so.
+    Committed(Result<(), String>),
     /// Everything that lay in the partition has been handed out. Only if asked for; again after each new end.
     EndOfPartition(i32),
     /// Something did not work and is being tried again: count it and go on.
@@ -104,17 +116,6 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         headers,
         payload: message.payload().map(Bytes::copy_from_slice),
     }
-}
-
-/// Offsets of one topic. Offsets that Kafka cannot have (negative) are left out.
-fn offsets(topic: &str, positions: &[(i32, i64)]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(positions.len());
-    for (partition, offset) in positions.iter().filter(|(_, offset)| *offset >= 0) {
-        if let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(*offset)) {
-            tracing::warn!(topic, partition, offset, %error, "not an offset");
-        }
-    }
-    list
 }
 
 fn partitions(topic: &str, partitions: &[i32]) -> TopicPartitionList {

@@ -1,11 +1,14 @@
 //! Writing records, and saying honestly what became of each.
 
+mod gather;
 mod native;
+mod pace;
+mod room;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -18,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedded::memory::MemoryGuard;
 use crate::error::{KafkaError, describe};
+use gather::Gather;
 use native::{Generation, Pending, judge, native_headers};
+use room::Room;
 
 /// A record on its way out.
 #[derive(Clone, Debug)]
@@ -97,6 +102,7 @@ impl Limits {
 }
 
 struct Shared {
+    room: Arc<Room>,
     config: ClientConfig,
     limits: Limits,
     guard: Option<Arc<MemoryGuard>>,
@@ -105,29 +111,116 @@ struct Shared {
     rebuilt: AtomicU64,
 }
 
+impl Shared {
+    /// Puts a record into the native queue; gives back what waits for it if it did not get there.
+    fn hand_over(
+        &self,
+        out: &Outgoing,
+        mut pending: Box<Pending>,
+    ) -> Result<(), (ProduceError, Box<Pending>)> {
+        let (bytes, limit) = (pending.bytes, pending.limit);
+        let mut last = None;
+        // Twice: a fatal error may show itself only when something is sent.
+        for _ in 0..2 {
+            let generation = match self.generation() {
+                Ok(generation) => generation,
+                Err(error) => return Err((error, pending)),
+            };
+            let Some(native) = &generation.native else {
+                break;
+            };
+            let mut record = BaseRecord::with_opaque_to(&out.topic, pending)
+                .key(&out.key)
+                .payload(&out.payload[..])
+                .headers(native_headers(&out.headers));
+            record.partition = out.partition;
+            match native.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, record)) => {
+                    pending = record.delivery_opaque;
+                    if error.rdkafka_error_code() != Some(Code::Fatal) {
+                        // It never entered the queue, whatever the reason.
+                        let error = match judge(&error, bytes, limit) {
+                            ProduceError::Unknown(text) => ProduceError::Refused(text),
+                            certain => certain,
+                        };
+                        return Err((error, pending));
+                    }
+                    generation.fatal.store(true, Ordering::Release);
+                    last = Some(error);
+                }
+            }
+        }
+        let text = last.map_or_else(
+            || "the producer was closed".to_owned(),
+            |error| describe(&error),
+        );
+        Err((ProduceError::Refused(text), pending))
+    }
+
+    /// The current native producer; a new one if that is of no use any more.
+    fn generation(&self) -> Result<Arc<Generation>, ProduceError> {
+        let current = self.current.load_full();
+        if !current.fatal.load(Ordering::Acquire) {
+            return Ok(current);
+        }
+        let _one = self
+            .rebuilding
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let latest = self.current.load_full();
+        if latest.number != current.number {
+            return Ok(latest);
+        }
+        let next = Generation::new(&self.config, current.number + 1)
+            .map_err(|error| ProduceError::Refused(error.to_string()))?;
+        let next = Arc::new(next);
+        self.current.store(next.clone());
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            number = next.number,
+            "kafka producer rebuilt: it had a fatal error, or had lost its brokers for good"
+        );
+        Ok(next)
+    }
+}
+
 /// An idempotent producer with a bounded queue. Cheap to clone; all clones share the queue. It can be made, and
 /// takes records until its queue is full, while the broker is away.
 #[derive(Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
+    gather: Arc<Gather>,
 }
 
 impl Producer {
     pub(crate) fn new(
         config: ClientConfig,
         limits: Limits,
+        linger: Duration,
+        queue_messages: usize,
         guard: Option<Arc<MemoryGuard>>,
     ) -> Result<Self, KafkaError> {
         let first = Generation::new(&config, 0)?;
+        let shared = Arc::new(Shared {
+            room: Room::new(queue_messages),
+            config,
+            limits,
+            guard,
+            current: ArcSwap::from_pointee(first),
+            rebuilding: std::sync::Mutex::new(()),
+            rebuilt: AtomicU64::new(0),
+        });
+        let sending = Arc::clone(&shared);
+        let gather = Gather::new(linger, move |(out, pending)| {
+            if let Err((error, pending)) = sending.hand_over(&out, pending) {
+                // Whoever waits for it may have gone.
+                let _ = pending.answer.send(Err(error));
+            }
+        })?;
         Ok(Self {
-            shared: Arc::new(Shared {
-                config,
-                limits,
-                guard,
-                current: ArcSwap::from_pointee(first),
-                rebuilding: std::sync::Mutex::new(()),
-                rebuilt: AtomicU64::new(0),
-            }),
+            shared,
+            gather: Arc::new(gather),
         })
     }
 
@@ -147,85 +240,24 @@ impl Producer {
             Some(guard) => Some(guard.reserve(&out.topic, out.partition, bytes)?),
             None => None,
         };
+        let place = self.shared.room.take().ok_or(ProduceError::QueueFull)?;
         let (answer, outcome) = oneshot::channel();
-        self.hand_over(
-            &out,
-            Box::new(Pending {
-                answer,
-                bytes,
-                limit,
-                reservation,
-            }),
-        )?;
+        let pending = Box::new(Pending {
+            answer,
+            bytes,
+            limit,
+            reservation,
+            _place: place,
+        });
+        if let Some((out, pending)) = self.gather.hold((out, pending), Instant::now()) {
+            let sent = self.shared.hand_over(&out, pending);
+            sent.map_err(|(error, _)| error)?;
+        }
         Ok(async move {
             outcome.await.unwrap_or_else(|_| {
                 Err(ProduceError::Unknown("the producer was closed".to_owned()))
             })
         })
-    }
-
-    fn hand_over(&self, out: &Outgoing, mut pending: Box<Pending>) -> Result<(), ProduceError> {
-        let (bytes, limit) = (pending.bytes, pending.limit);
-        let mut last = None;
-        // Twice: a fatal error may show itself only when something is sent.
-        for _ in 0..2 {
-            let generation = self.generation()?;
-            let Some(native) = &generation.native else {
-                break;
-            };
-            let mut record = BaseRecord::with_opaque_to(&out.topic, pending)
-                .key(&out.key)
-                .payload(&out.payload[..])
-                .headers(native_headers(&out.headers));
-            record.partition = out.partition;
-            match native.send(record) {
-                Ok(()) => return Ok(()),
-                Err((error, record)) => {
-                    pending = record.delivery_opaque;
-                    if error.rdkafka_error_code() != Some(Code::Fatal) {
-                        // It never entered the queue, whatever the reason.
-                        return Err(match judge(&error, bytes, limit) {
-                            ProduceError::Unknown(text) => ProduceError::Refused(text),
-                            certain => certain,
-                        });
-                    }
-                    generation.fatal.store(true, Ordering::Release);
-                    last = Some(error);
-                }
-            }
-        }
-        let text = last.map_or_else(
-            || "the producer was closed".to_owned(),
-            |error| describe(&error),
-        );
-        Err(ProduceError::Refused(text))
-    }
-
-    /// The current native producer; a new one if that is of no use any more.
-    fn generation(&self) -> Result<Arc<Generation>, ProduceError> {
-        let current = self.shared.current.load_full();
-        if !current.fatal.load(Ordering::Acquire) {
-            return Ok(current);
-        }
-        let _one = self
-            .shared
-            .rebuilding
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let latest = self.shared.current.load_full();
-        if latest.number != current.number {
-            return Ok(latest);
-        }
-        let next = Generation::new(&self.shared.config, current.number + 1)
-            .map_err(|error| ProduceError::Refused(error.to_string()))?;
-        let next = Arc::new(next);
-        self.shared.current.store(next.clone());
-        self.shared.rebuilt.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            number = next.number,
-            "kafka producer rebuilt: it had a fatal error, or had lost its brokers for good"
-        );
-        Ok(next)
     }
 
     /// Enqueues and waits for the outcome.
@@ -259,11 +291,7 @@ impl Producer {
 
     /// Records in the queue or on their way.
     pub fn in_flight(&self) -> i32 {
-        let current = self.shared.current.load();
-        current
-            .native
-            .as_ref()
-            .map_or(0, |native| native.in_flight_count())
+        i32::try_from(self.shared.room.taken()).unwrap_or(i32::MAX)
     }
 
     /// How often the native producer was replaced after a fatal error.
@@ -273,10 +301,13 @@ impl Producer {
 
     /// Waits until everything enqueued before has its outcome. `Unknown` if that takes longer than `limit`.
     pub async fn flush(&self, limit: Duration) -> Result<(), ProduceError> {
-        let current = self.shared.current.load_full();
-        let flushed = tokio::task::spawn_blocking(move || match &current.native {
-            Some(native) => native.flush(limit),
-            None => Ok(()),
+        let (shared, gather) = (self.shared.clone(), self.gather.clone());
+        let flushed = tokio::task::spawn_blocking(move || {
+            gather.drain();
+            match &shared.current.load_full().native {
+                Some(native) => native.flush(limit),
+                None => Ok(()),
+            }
         })
         .await;
         match flushed {
@@ -295,12 +326,14 @@ mod tests {
 
     fn topic() -> TopicPlan {
         TopicPlan {
+            compact: false,
             name: "a".into(),
             partitions: 1,
             replication: 1,
             min_insync: 1,
             retention: Duration::from_secs(60),
             max_message_bytes: 1 << 20,
+            append_time: false,
         }
     }
 

@@ -12,6 +12,7 @@ use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext, Threaded
 use tidegate_contract::RecordHeaders;
 use tokio::sync::oneshot;
 
+use super::room::Place;
 use super::{Delivered, ProduceError};
 use crate::contact::Contact;
 use crate::embedded::memory::Reservation;
@@ -26,6 +27,7 @@ pub(super) struct Pending {
     pub(super) bytes: usize,
     pub(super) limit: usize,
     pub(super) reservation: Option<Reservation>,
+    pub(super) _place: Place,
 }
 
 /// Callbacks of one native producer; they run on its polling thread.

@@ -103,6 +103,10 @@ pub fn job() -> JobMessage {
         },
         content_type: Some("application/json".into()),
         body: Bytes::from_static(b"{\"a\":1}\x00\xff"),
+        serial_key: None,
+        not_before: None,
+        retry_of: None,
+        redrives: 0,
     }
 }
 
@@ -130,6 +134,8 @@ pub fn event() -> JobEvent {
             queue_us: 5,
             handler_us: 7,
         }),
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }
 
@@ -147,6 +153,13 @@ pub fn letter() -> DeadLetter {
         key: Some(Bytes::from_static(b"k")),
         headers: vec![Pair::new("job-id", "?")],
         value: Some(Bytes::from_static(&[1, 2, 3])),
+        job_type: None,
+        tenant: None,
+        attempts: 0,
+        redrives: 0,
+        first_error: None,
+        last_error: None,
+        trace_id: None,
     }
 }
 

@@ -22,12 +22,14 @@ pub fn server(variable: &str) -> String {
 
 pub fn topic(name: &str, partitions: i32) -> TopicPlan {
     TopicPlan {
+        compact: false,
         name: name.into(),
         partitions,
         replication: 1,
         min_insync: 1,
         retention: Duration::from_secs(3600),
         max_message_bytes: 2 << 20,
+        append_time: false,
     }
 }
 

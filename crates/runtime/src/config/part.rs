@@ -44,6 +44,24 @@ impl Layers {
     /// # Errors
     /// What cannot be read, is no TOML, or has no business in the part's file.
     pub fn read(defaults: &str, options: &ConfigOptions, part: Part) -> Result<Self, ConfigError> {
+        match Self::read_without_part(defaults, options, part)? {
+            (read, None) => Ok(read),
+            (read, Some(path)) => {
+                let text = read_text(&path).map_err(|line| ConfigError { lines: vec![line] })?;
+                read.insert(path, text)
+            }
+        }
+    }
+
+    /// The same without the part's file, and where that would be: for those who go on although it cannot be used.
+    ///
+    /// # Errors
+    /// What cannot be read, or is no TOML.
+    pub fn read_without_part(
+        defaults: &str,
+        options: &ConfigOptions,
+        part: Part,
+    ) -> Result<(Self, Option<PathBuf>), ConfigError> {
         let layers = layers::read(defaults, options, std::env::vars_os())?;
         let configuration = options.file.is_some().then_some(1);
         let named = layers.iter().enumerate().rev();
@@ -65,13 +83,7 @@ impl Layers {
             file: None,
             configuration,
         };
-        match path {
-            None => Ok(read),
-            Some(path) => {
-                let text = read_text(&path).map_err(|line| ConfigError { lines: vec![line] })?;
-                read.insert(path, text)
-            }
-        }
+        Ok((read, path))
     }
 
     fn insert(mut self, path: PathBuf, text: String) -> Result<Self, ConfigError> {

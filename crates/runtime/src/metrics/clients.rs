@@ -109,7 +109,7 @@ impl Clients {
 }
 
 impl Metrics {
-    /// A record was acknowledged or given up. `destination`: `jobs`, `replies`, `dead-letters`; `result`: `ok`,
+    /// A record was acknowledged or given up. `destination`: `jobs`, `replies`, `delay`, `dead-letters`; `result`: `ok`,
     /// `queue-full`, `too-large`, `refused`, `unknown`. Only `ok` counts in the durations.
     pub fn produced(&self, destination: &'static str, result: &'static str, took: Duration) {
         let c = &self.all.clients;
@@ -155,7 +155,8 @@ impl Metrics {
             .set(level(owned_now));
     }
 
-    /// Offsets were committed (`ok`) or not (`failed`).
+    /// Offsets were committed, without waiting for the answer (`sent`) or as the broker has answered (`ok`). Those that
+    /// were not count as `failed`, also after they were sent.
     pub fn committed(&self, consumer: &str, result: &'static str) {
         let labels = [
             ("consumer", owned(consumer)),

@@ -19,6 +19,9 @@ pub(super) struct Gateway {
     requests: Counters3,
     request_seconds: Times,
     submits: Counters3,
+    keyed_submits: Counters1,
+    swept: Counter,
+    called_off: Counters1,
     waits_open: Gauge,
     waits_ended: Counters1,
     wait_seconds: Times,
@@ -51,6 +54,24 @@ impl Gateway {
                 r,
                 "submits",
                 "Submits judged, by job type, mode and outcome",
+                Family::default(),
+            ),
+            keyed_submits: register(
+                r,
+                "keyed_submits",
+                "Submits with an idempotency key, by what the key was: first, joined, again, conflict",
+                Family::default(),
+            ),
+            swept: register(
+                r,
+                "jobs_swept",
+                "Expired events written for jobs whose deadline passed without an end",
+                Counter::default(),
+            ),
+            called_off: register(
+                r,
+                "jobs_called_off",
+                "Cancelled events written, by whether workers were told as well: ok, failed",
                 Family::default(),
             ),
             waits_open: register(
@@ -147,6 +168,24 @@ impl Metrics {
             ("outcome", Cow::Borrowed(outcome)),
         ];
         self.all.gateway.submits.get_or_create(&labels).inc();
+    }
+
+    /// A submit came with an idempotency key. `result`: `first` made a job, `joined` found one, `again` produced one
+    /// whose first produce never told its end, `conflict` was another request than the key's.
+    pub fn keyed_submit(&self, result: &'static str) {
+        let labels = [("result", Cow::Borrowed(result))];
+        self.all.gateway.keyed_submits.get_or_create(&labels).inc();
+    }
+
+    /// So many jobs were past their deadline without an end, and were told to have expired.
+    pub fn jobs_swept(&self, jobs: u64) {
+        self.all.gateway.swept.inc_by(jobs);
+    }
+
+    /// A `cancelled` event was written. `told`: `ok` if workers were told as well, else `failed`.
+    pub fn job_called_off(&self, told: &'static str) {
+        let labels = [("told", Cow::Borrowed(told))];
+        self.all.gateway.called_off.get_or_create(&labels).inc();
     }
 
     /// A wait begins; it counts as open until the guard goes, however the request ends.

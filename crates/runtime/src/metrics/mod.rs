@@ -6,6 +6,8 @@
 
 mod clients;
 mod gateway;
+mod scheduler;
+mod targets;
 mod types;
 mod worker;
 
@@ -43,6 +45,8 @@ struct Families {
     conditions: Counters1<Gauge>,
     clients: clients::Clients,
     gateway: gateway::Gateway,
+    scheduler: scheduler::Scheduler,
+    targets: targets::Targets,
     worker: worker::Worker,
 }
 
@@ -89,6 +93,8 @@ impl Metrics {
         );
         let clients = clients::Clients::new(&mut registry);
         let gateway = gateway::Gateway::new(&mut registry);
+        let scheduler = scheduler::Scheduler::new(&mut registry);
+        let targets = targets::Targets::new(&mut registry);
         let worker = worker::Worker::new(&mut registry);
         let types = types::Types::new(&mut registry, types.into_iter().map(Into::into));
         Self {
@@ -99,6 +105,8 @@ impl Metrics {
                 conditions,
                 clients,
                 gateway,
+                scheduler,
+                targets,
                 worker,
             }),
         }

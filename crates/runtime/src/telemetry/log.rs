@@ -37,9 +37,87 @@ impl LogLayer<fn() -> std::io::Stderr> {
     }
 }
 
-/// The fields of one span, kept in its extensions.
+/// The fields of one span, kept in its extensions as they came: most spans never see a line, so only a line pays for
+/// its form. Text lies in one buffer. A field that is set again is there twice, the later one counts.
 #[derive(Default)]
-struct SpanFields(Map<String, Value>);
+struct SpanFields {
+    fields: Vec<(&'static str, Kept)>,
+    text: String,
+}
+
+/// A field's value.
+enum Kept {
+    /// A range of the buffer.
+    Text(usize, usize),
+    Other(Value),
+}
+
+impl SpanFields {
+    fn keep(&mut self, field: &Field, value: Kept) {
+        if let Some(name) = shown_name(field) {
+            self.fields.push((name, value));
+        }
+    }
+
+    fn add_to(&self, lines: &mut Map<String, Value>) {
+        for (name, value) in &self.fields {
+            let value = match value {
+                Kept::Text(from, to) => {
+                    Value::String(self.text.get(*from..*to).unwrap_or_default().to_owned())
+                }
+                Kept::Other(value) => value.clone(),
+            };
+            lines.insert((*name).to_owned(), value);
+        }
+    }
+}
+
+impl Visit for SpanFields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if shown_name(field).is_none() {
+            return;
+        }
+        let from = self.text.len();
+        let _ = write!(self.text, "{value:?}");
+        self.keep(field, Kept::Text(from, self.text.len()));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if shown_name(field).is_none() {
+            return;
+        }
+        let from = self.text.len();
+        self.text.push_str(value);
+        self.keep(field, Kept::Text(from, self.text.len()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.keep(field, Kept::Other(value.into()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.keep(field, Kept::Other(value.into()));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.keep(field, Kept::Other(value.into()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.keep(field, Kept::Other(value.into()));
+    }
+}
+
+/// The name of a field in a line; `None` for what is for traces only.
+fn shown_name(field: &Field) -> Option<&'static str> {
+    let name = field.name();
+    let is_shown = !name.starts_with("otel.");
+    is_shown.then(|| name.strip_prefix("r#").unwrap_or(name))
+}
+
+/// The fields of one event.
+#[derive(Default)]
+struct EventFields(Map<String, Value>);
 
 impl<S, W> Layer<S> for LogLayer<W>
 where
@@ -63,7 +141,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, cx: Context<'_, S>) {
-        let mut own = SpanFields::default();
+        let mut own = EventFields::default();
         event.record(&mut own);
         let mut own = own.0;
         let message = own.remove("message").map(plain).unwrap_or_default();
@@ -75,12 +153,7 @@ where
         if let Some(scope) = cx.event_scope(event) {
             for span in scope.from_root() {
                 if let Some(fields) = span.extensions().get::<SpanFields>() {
-                    context.extend(
-                        fields
-                            .0
-                            .iter()
-                            .map(|(name, value)| (name.clone(), value.clone())),
-                    );
+                    fields.add_to(&mut context);
                 }
             }
         }
@@ -202,19 +275,15 @@ fn plain(value: Value) -> String {
     }
 }
 
-impl SpanFields {
+impl EventFields {
     fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        let name = field.name();
-        if !name.starts_with("otel.") {
-            self.0.insert(
-                name.strip_prefix("r#").unwrap_or(name).to_owned(),
-                value.into(),
-            );
+        if let Some(name) = shown_name(field) {
+            self.0.insert(name.to_owned(), value.into());
         }
     }
 }
 
-impl Visit for SpanFields {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.put(field, format!("{value:?}"));
     }

@@ -1,23 +1,23 @@
 //! Logs and spans.
 //!
-//! Spans are made whether or not anything takes them, since every job has a trace id to tell; they leave the process
-//! only if `otlp_endpoint` is set. The log filter is for log lines alone: it does not thin out traces.
+//! Every job has a trace id to tell, whether or not anything takes its spans; of a trace that is not sampled none are
+//! made ([`Trace`]). They leave the process only if `otlp_endpoint` is set. The log filter is for log lines alone: it does not thin out traces.
 
 mod export;
 mod log;
 mod recent;
+mod sampling;
 
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{TraceContextExt, TracerProvider as _};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{FilterExt, FilterFn, dynamic_filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -26,6 +26,7 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use log::LogLayer;
 pub use recent::{RecentSpan, RecentSpans, RecentTrace};
+pub use sampling::{Trace, context, trace_id_of};
 
 /// What libraries say is of use to those who debug them; `telemetry.log` can name a target to hear it again. Failed
 /// exports are said by [`export`], seldom, and not by the exporter each time.
@@ -130,6 +131,7 @@ pub fn init_keeping(
     let lines = LogLayer::stderr(settings.log_format).with_filter(span_filter().or(filter));
     let subscriber = Registry::default().with(lines).with(spans(&provider));
     if subscriber.try_init().is_ok() {
+        sampling::set_ratio(settings.sample_ratio);
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         opentelemetry::global::set_tracer_provider(provider.clone());
     }
@@ -152,9 +154,7 @@ fn tracer_provider(
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
     let mut builder = SdkTracerProvider::builder()
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
-            ratio,
-        ))))
+        .with_sampler(sampling::AsDecided::new(ratio))
         .with_resource(resource);
     if let Some(endpoint) = &settings.otlp_endpoint {
         builder = builder.with_span_processor(export::processor(endpoint)?);
@@ -181,7 +181,8 @@ where
         // allowed for good is not asked about again, and would be dropped by that answer.
         .with_filter(
             dynamic_filter_fn(|meta, _| {
-                is_ours(meta) || meta.is_event() && *meta.level() <= Level::WARN
+                (is_ours(meta) || meta.is_event() && *meta.level() <= Level::WARN)
+                    && !sampling::is_passed_over()
             })
             .with_max_level_hint(LevelFilter::INFO),
         )
@@ -232,12 +233,10 @@ impl Telemetry {
     }
 }
 
-/// The trace id of `span`: 32 hex digits. `None` if it belongs to no trace. This starts the span, so give it a remote
-/// parent first.
+/// The trace id of `span`, or of the current trace where no spans are made of it: 32 hex digits. `None` if there is
+/// none. This starts the span, so give it a remote parent first.
 pub fn trace_id(span: &tracing::Span) -> Option<String> {
-    let context = span.context();
-    let id = context.span().span_context().trace_id();
-    (id != opentelemetry::TraceId::INVALID).then(|| id.to_string())
+    trace_id_of(&context(span))
 }
 
 /// The trace id of the current span.

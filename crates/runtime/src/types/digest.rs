@@ -88,6 +88,6 @@ handler.kind = "echo"
     #[test]
     fn it_stays_the_same_from_build_to_build() {
         let plain = "[echo]\nhandler = { kind = \"echo\" }\n";
-        assert_eq!(of(plain), "62064c9606f8");
+        assert_eq!(of(plain), "e6b97151d976");
     }
 }

@@ -10,9 +10,12 @@
     reason = "test code: a panic is the report, and what is printed shows with it"
 )]
 
+mod keys;
+mod listing;
 mod positions;
 mod purging;
 mod races;
+mod retries;
 mod rows;
 mod samples;
 
@@ -22,9 +25,12 @@ use async_trait::async_trait;
 
 use crate::store::Store;
 
+pub use keys::*;
+pub use listing::*;
 pub use positions::*;
 pub use purging::*;
 pub use races::*;
+pub use retries::*;
 pub use rows::*;
 pub use samples::{Sequence, event, new_job, summary};
 
@@ -101,6 +107,20 @@ macro_rules! conformance_tests {
             racing_projectors_apply_the_log_once,
             a_dropped_call_leaves_nothing_half_written,
             the_inserter_joins_callers,
+            a_delayed_job_is_scheduled_until_it_starts,
+            a_failed_attempt_shows_until_the_job_completes,
+            an_ended_job_is_done_again_by_one_job,
+            a_key_is_taken_by_one_of_many,
+            a_reservation_changes_hands_after_its_lease,
+            a_produced_key_has_a_row_and_stays,
+            a_key_is_given_back_by_whoever_holds_it,
+            jobs_and_keys_are_seen_at_a_glance,
+            keys_live_as_long_as_their_jobs,
+            open_jobs_are_found_by_their_deadline,
+            jobs_are_listed_newest_first_page_by_page,
+            every_part_of_a_listing_leaves_something_out,
+            a_listing_looks_at_a_window_and_goes_on_behind_it,
+            an_ended_job_is_erased_and_stays_so,
         }
     };
     ($fixture:expr => $($check:ident,)*) => {

@@ -125,4 +125,13 @@ pub async fn what_is_stored_is_counted(subject: Subject) {
     a.project(nothing.batch(BEGIN, BEGIN + 3)).await.unwrap();
     let counts = [(Status::Completed, 3), (Status::Pending, 1)];
     assert_eq!(b.rows_by_status().await, Ok(counts.to_vec()));
+    let mut other = new_job();
+    other.summary.tenant = "other".parse().unwrap();
+    a.insert(&[other, new_job()]).await.unwrap();
+    let mut unfinished = b.unfinished_by_tenant().await.unwrap();
+    unfinished.sort();
+    let usual = new_job().summary.tenant;
+    let mut expected = [("other".parse().unwrap(), 1), (usual, 2)];
+    expected.sort();
+    assert_eq!(unfinished, expected);
 }

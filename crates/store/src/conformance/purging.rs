@@ -4,7 +4,7 @@ use tidegate_contract::{EventKind, JobId, Status};
 
 use super::Subject;
 use super::samples::{CREATED, event, new_job, project};
-use crate::types::{Lookup, NewJob, Purged};
+use crate::types::{Lookup, NewJob, Purged, Tombstone};
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -14,10 +14,24 @@ fn ended(kind: EventKind, count: usize) -> Vec<tidegate_contract::JobEvent> {
         .collect()
 }
 
+/// What is left of a job of that tenant.
+fn tombstone_of(tenant: &str, status: Status) -> Lookup {
+    let tenant = Some(tenant.parse().unwrap());
+    Lookup::Tombstone(Tombstone { status, tenant })
+}
+
+/// What is left of a job of the samples' tenant.
+fn tombstone(status: Status) -> Lookup {
+    tombstone_of("default", status)
+}
+
 pub async fn purges_are_bounded_and_leave_tombstones(subject: Subject) {
     let Subject { a, b, .. } = subject;
     let completed = ended(EventKind::Completed, 25);
-    let failed = ended(EventKind::Failed, 5);
+    let mut failed = ended(EventKind::Failed, 5);
+    for event in &mut failed {
+        event.job.tenant = "acme".parse().unwrap();
+    }
     project(&*a, 3, [completed.clone(), failed.clone()].concat()).await;
 
     let nothing = Purged::default();
@@ -32,7 +46,7 @@ pub async fn purges_are_bounded_and_leave_tombstones(subject: Subject) {
         }
     }
     assert_eq!(rows, [10, 10, 5]);
-    let gone = Lookup::Tombstone(Status::Completed);
+    let gone = tombstone(Status::Completed);
     for event in &completed {
         assert_eq!(a.job(event.job_id).await, Ok(gone.clone()));
     }
@@ -48,7 +62,7 @@ pub async fn purges_are_bounded_and_leave_tombstones(subject: Subject) {
     assert_eq!((purged.rows, purged.tombstones, purged.more), (5, 0, false));
     assert_eq!(
         b.job(failed[0].job_id).await,
-        Ok(Lookup::Tombstone(Status::Failed))
+        Ok(tombstone_of("acme", Status::Failed))
     );
     let purged = a.purge(CREATED + 37 * DAY, 10).await.unwrap();
     assert_eq!((purged.rows, purged.tombstones, purged.more), (0, 10, true));
@@ -60,7 +74,7 @@ pub async fn purges_are_bounded_and_leave_tombstones(subject: Subject) {
     assert_eq!(b.job(completed[0].job_id).await, Ok(Lookup::Absent));
     assert_eq!(
         b.job(failed[0].job_id).await,
-        Ok(Lookup::Tombstone(Status::Failed))
+        Ok(tombstone_of("acme", Status::Failed))
     );
 }
 
@@ -81,7 +95,7 @@ pub async fn unfinished_jobs_outlive_their_deadline(subject: Subject) {
     let purged = store.purge(forgotten, 2).await.unwrap();
     assert_eq!((purged.rows, purged.unfinished, purged.more), (0, 1, false));
     let found = store.job(jobs[0].id).await;
-    assert_eq!(found, Ok(Lookup::Tombstone(Status::Processing)));
+    assert_eq!(found, Ok(tombstone(Status::Processing)));
 }
 
 pub async fn inserts_and_events_of_purged_jobs_are_dropped(subject: Subject) {
@@ -100,7 +114,7 @@ pub async fn inserts_and_events_of_purged_jobs_are_dropped(subject: Subject) {
     ];
     let applied = project(&*b, 3, more).await;
     assert_eq!((applied.buried, applied.late), (2, 0));
-    let gone = Lookup::Tombstone(Status::Completed);
+    let gone = tombstone(Status::Completed);
     assert_eq!(a.job(job.id).await, Ok(gone));
     assert_eq!(
         a.job(other.id).await.unwrap().row().unwrap().status,

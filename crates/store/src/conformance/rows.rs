@@ -9,7 +9,7 @@ use super::Subject;
 use super::samples::{CREATED, event, expected_row, new_job, project, row};
 use crate::inserter::Inserter;
 use crate::merge::{fold, pending};
-use crate::types::{Lookup, NewJob};
+use crate::types::{JobRow, Lookup, NewJob};
 
 pub async fn inserted_jobs_are_read_back(subject: Subject) {
     let Subject { a, b, .. } = subject;
@@ -260,6 +260,42 @@ pub async fn a_refused_row_holds_up_nobody(subject: Subject) {
     assert!(!bad.unwrap_err().is_transient());
     fine.unwrap();
     assert_eq!(row(&*a, good.id).await, pending(&good));
+}
+
+pub async fn open_jobs_are_found_by_their_deadline(subject: Subject) {
+    let Subject { a, b, .. } = subject;
+    let mut jobs: Vec<NewJob> = (0..9).map(|_| new_job()).collect();
+    for (n, job) in (0..).zip(&mut jobs) {
+        // Three at each time.
+        job.summary.deadline = CREATED + 1_000 * (n / 3);
+    }
+    a.insert(&jobs).await.unwrap();
+    let started = event(jobs[1].id, EventKind::Progress, 2, CREATED);
+    let ended = event(jobs[4].id, EventKind::Completed, 1, CREATED);
+    project(&*a, 3, vec![started, ended]).await;
+    let mut expected: Vec<_> = jobs[..6]
+        .iter()
+        .filter(|job| job.id != jobs[4].id)
+        .collect();
+    expected.sort_by_key(|job| (job.summary.deadline, job.id));
+
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = b.overdue(CREATED + 1_999, after, 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        after = Some((last.summary.deadline, last.id));
+        found.extend(page);
+    }
+    let ids = |rows: &[JobRow]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(
+        ids(&found),
+        expected.iter().map(|job| job.id).collect::<Vec<_>>()
+    );
+    let mut row = row(&*a, jobs[1].id).await;
+    row.progress = None;
+    assert!(found.contains(&row), "all but the progress: {found:?}");
+    assert_eq!(b.overdue(CREATED - 1, None, 100).await, Ok(Vec::new()));
 }
 
 pub async fn the_inserter_joins_callers(subject: Subject) {

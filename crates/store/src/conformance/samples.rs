@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tidegate_contract::{
-    EventKind, FaultSource, JobError, JobEvent, JobId, JobSummary, Millis, Outcome, Pair, Progress,
-    Tenant, Tier, Timings,
+    DeadLetterPlace, EventKind, FaultSource, JobError, JobEvent, JobId, JobSummary, Millis,
+    Outcome, Pair, Progress, Tenant, Tier, Timings,
 };
 
 use crate::merge::{fold, pending};
@@ -38,6 +38,7 @@ pub fn summary() -> JobSummary {
         created_at: CREATED,
         deadline: CREATED + 3_600_000,
         trace_id: Some("0af7651916cd43dd8448eb211c80319c".to_owned()),
+        retry_of: "018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f".parse().ok(),
     }
 }
 
@@ -47,6 +48,7 @@ pub fn new_job() -> NewJob {
         id: JobId::generate(),
         summary: summary(),
         reply_partition: 3,
+        not_before: None,
     }
 }
 
@@ -66,14 +68,17 @@ pub fn event(job_id: JobId, kind: EventKind, attempt: i32, at: Millis) -> JobEve
             headers: vec![Pair::new("x-rows", "3"), Pair::new("x-rows", "4")],
             body: Bytes::from(format!("{{\"at\":{at}}}")),
         }),
-        error: (end && kind != EventKind::Completed).then(|| JobError {
-            code: "handler-error".to_owned(),
-            message: format!("broken at {at}"),
-            source: FaultSource::Job,
-            retryable: false,
-            retry_after_ms: Some(at),
-            details: Some("{\"why\":null}".to_owned()),
-        }),
+        error: (end && kind != EventKind::Completed || kind == EventKind::RetryScheduled).then(
+            || JobError {
+                code: "handler-error".to_owned(),
+                message: format!("broken at {at}"),
+                source: FaultSource::Job,
+                retryable: false,
+                retry_after_ms: Some(at),
+                details: Some("{\"why\":null}".to_owned()),
+                attempts: Some(3),
+            },
+        ),
         progress: (kind == EventKind::Progress).then(|| Progress {
             percent: 12.5,
             message: Some(format!("step {at}")),
@@ -83,6 +88,13 @@ pub fn event(job_id: JobId, kind: EventKind, attempt: i32, at: Millis) -> JobEve
             queue_us: 1_500,
             handler_us: 2_000_000,
         }),
+        next_attempt_at: (kind == EventKind::RetryScheduled).then(|| at.saturating_add(1_000)),
+        dead_letter: matches!(kind, EventKind::Failed | EventKind::DeadLettered).then_some(
+            DeadLetterPlace {
+                partition: 5,
+                offset: at,
+            },
+        ),
     }
 }
 

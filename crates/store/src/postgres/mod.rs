@@ -4,10 +4,12 @@
 //! inserts and of events cannot wait for each other in a circle. What the server gives up nevertheless
 //! (deadlock, serialisation) is tried once more.
 
+mod keys;
 mod lease;
+mod list;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,15 +19,18 @@ use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
-use tidegate_contract::{JobId, Millis, Status};
+use tidegate_contract::{JobId, Millis, Status, Tenant};
 
 use self::lease::Lease;
 use crate::error::{Fault, StoreError};
+use crate::inspect::{Inspection, Made, Tables, tables};
+use crate::keys::{Glimpse, NewKey, Reserved};
+use crate::listing::{Listed, Listing};
 use crate::project::{Writing, project};
 use crate::purge::{Cutoffs, Tally};
 use crate::settings::{Retention, StoreSettings};
 use crate::store::Store;
-use crate::types::{Batch, Lookup, NewJob, Position, Projected, Purged};
+use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Projected, Purged, Retry};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -126,27 +131,42 @@ impl Postgres {
         .await
     }
 
-    /// Whether all migrations have been made, without a lock.
-    async fn is_prepared(connection: &mut PgConnection) -> Result<bool, Fault> {
+    /// How far the tables are, without a lock.
+    async fn tables(connection: &mut PgConnection) -> Result<Tables, Fault> {
         let sql = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
         if !sqlx::query_scalar::<_, bool>(sql)
             .fetch_one(&mut *connection)
             .await?
         {
-            return Ok(false);
+            return Ok(Tables::Missing);
         }
-        let made = sqlx::query_as::<_, (i64, bool, Vec<u8>)>(
+        let made = sqlx::query_as::<_, Made>(
             "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version",
         )
         .fetch_all(connection)
         .await?;
-        let made = made
-            .iter()
-            .map(|(version, success, checksum)| (*version, *success, checksum.as_slice()));
-        let wanted = MIGRATIONS
-            .iter()
-            .map(|migration| (migration.version, true, &*migration.checksum));
-        Ok(made.eq(wanted))
+        Ok(tables(&made, &MIGRATIONS))
+    }
+
+    async fn look(&self) -> Result<Inspection, Fault> {
+        let mut connection = self.migrating.connect().await?;
+        let sql = "SELECT current_setting('server_version'), (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let (version, now) = sqlx::query_as::<_, (String, i64)>(sql)
+            .fetch_one(&mut connection)
+            .await?;
+        let tables = Self::tables(&mut connection).await?;
+        let clusters = match tables {
+            Tables::Current(_) => rows::clusters(&mut connection).await?,
+            _ => Vec::new(),
+        };
+        // Whether it ends politely changes nothing.
+        let _ = connection.close().await;
+        Ok(Inspection {
+            version: format!("PostgreSQL {version}"),
+            tables,
+            now: Some(now),
+            clusters,
+        })
     }
 }
 
@@ -155,7 +175,7 @@ impl Store for Postgres {
     async fn prepare(&self) -> Result<(), StoreError> {
         let ready = async {
             let mut connection = self.migrating.connect().await?;
-            let prepared = Self::is_prepared(&mut connection).await?;
+            let prepared = matches!(Self::tables(&mut connection).await?, Tables::Current(_));
             Ok::<_, Fault>((connection, prepared))
         };
         let (mut connection, prepared) = match tokio::time::timeout(self.timeout, ready).await {
@@ -177,6 +197,13 @@ impl Store for Postgres {
         // The connection had its use; whether it ends politely changes nothing.
         let _ = tokio::time::timeout(self.timeout, connection.close()).await;
         Ok(())
+    }
+
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        match tokio::time::timeout(self.timeout, self.look()).await {
+            Ok(found) => found.map_err(|fault| fault.error),
+            Err(_) => Err(self.too_slow()),
+        }
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -203,6 +230,123 @@ impl Store for Postgres {
         self.call(|| async {
             let mut lease = self.lease().await?;
             let found = rows::job(&mut lease, id).await?;
+            lease.give_back();
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn list(&self, listing: &Listing) -> Result<Listed, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let listed = list::list(&mut lease, listing).await?;
+            lease.give_back();
+            Ok(listed)
+        })
+        .await
+    }
+
+    async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let erased = list::erase(&mut lease, id, now).await?;
+            lease.give_back();
+            Ok(erased)
+        })
+        .await
+    }
+
+    async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let first = rows::claim_retry(&mut lease, retry).await?;
+            lease.give_back();
+            Ok(first)
+        })
+        .await
+    }
+
+    async fn reserve(
+        &self,
+        key: &NewKey,
+        now: Millis,
+        taken_after: Millis,
+    ) -> Result<Reserved, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let reserved = keys::reserve(&mut lease, key, now, taken_after).await?;
+            lease.give_back();
+            Ok(reserved)
+        })
+        .await
+    }
+
+    async fn retry_produced(&self, of: JobId, job: JobId) -> Result<(), StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            rows::retry_produced(&mut lease, of, job).await?;
+            lease.give_back();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn produced(&self, job: &NewJob) -> Result<(), StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let mut tx = lease.begin().await?;
+            keys::produced(&mut tx, job).await?;
+            tx.commit().await?;
+            lease.give_back();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn retry(&self, of: JobId) -> Result<Option<Retry>, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let found = rows::retry(&mut lease, of).await?;
+            lease.give_back();
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        id: JobId,
+        reserved_at: Millis,
+        forget: bool,
+    ) -> Result<(), StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            keys::release(&mut lease, id, reserved_at, forget).await?;
+            lease.give_back();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn glance(&self, ids: &[JobId]) -> Result<HashMap<JobId, Glimpse>, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let found = keys::glance(&mut lease, ids).await?;
+            lease.give_back();
+            Ok(found.into_iter().collect())
+        })
+        .await
+    }
+
+    async fn overdue(
+        &self,
+        deadline: Millis,
+        after: Option<(Millis, JobId)>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let found = rows::overdue(&mut lease, deadline, after, limit).await?;
             lease.give_back();
             Ok(found)
         })
@@ -266,6 +410,16 @@ impl Store for Postgres {
         .await
     }
 
+    async fn unfinished_by_tenant(&self) -> Result<Vec<(Tenant, u64)>, StoreError> {
+        self.call(|| async {
+            let mut lease = self.lease().await?;
+            let found = rows::unfinished(&mut lease).await?;
+            lease.give_back();
+            Ok(found)
+        })
+        .await
+    }
+
     async fn purge(&self, now: Millis, limit: u32) -> Result<Purged, StoreError> {
         let cutoffs = Cutoffs::new(&self.keep, now);
         let mut tally = Tally::new(limit);
@@ -295,6 +449,20 @@ impl Store for Postgres {
             Ok(count)
         };
         tally.tombstones(self.call(tombstones).await?);
+        let retries = || async {
+            let mut lease = self.lease().await?;
+            let count = rows::purge_retries(&mut lease, cutoffs.retries, limit).await?;
+            lease.give_back();
+            Ok(count)
+        };
+        tally.retries(self.call(retries).await?);
+        let reserved = || async {
+            let mut lease = self.lease().await?;
+            let count = keys::purge(&mut lease, cutoffs.unfinished, limit).await?;
+            lease.give_back();
+            Ok(count)
+        };
+        tally.keys(self.call(reserved).await?);
         Ok(tally.purged())
     }
 

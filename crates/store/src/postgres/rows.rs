@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
-use tidegate_contract::{JobId, Millis, Status};
+use tidegate_contract::{JobId, Millis, Status, Tenant};
 use uuid::Uuid;
 
 use crate::error::{Fault, StoreError};
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
-use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns, statuses};
-use crate::types::{Batch, JobRow, Lookup, NewJob, Position};
+use crate::record::{
+    Record, brief_columns, columns, json_texts, known_rows, on_conflict, open_columns, readable,
+    retried_as, statuses, tenants,
+};
+use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Retry};
 
 /// Rows that one statement writes at most, and bytes of bodies after which it takes no more of them.
 const ROWS: usize = 500;
@@ -25,11 +28,12 @@ pub(super) async fn insert(connection: &mut PgConnection, jobs: &[NewJob]) -> Re
     for jobs in jobs.chunks(ROWS) {
         sqlx::query(concat!(
             "INSERT INTO jobs (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, ",
-            "status, attempt, updated_at) ",
-            "SELECT n.*, 'pending', 0, n.created_at ",
+            "status, next_attempt_at, retry_of, attempt, updated_at) ",
+            "SELECT n.*, 0, n.created_at ",
             "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], ",
-            "$8::text[], $9::integer[]) ",
-            "AS n (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition) ",
+            "$8::text[], $9::integer[], $10::text[], $11::bigint[], $12::uuid[]) ",
+            "AS n (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, ",
+            "next_attempt_at, retry_of) ",
             "WHERE NOT EXISTS (SELECT FROM tombstones WHERE tombstones.id = n.id) ",
             "ORDER BY n.id ",
             "ON CONFLICT (id) DO UPDATE SET trace_id = excluded.trace_id ",
@@ -44,6 +48,9 @@ pub(super) async fn insert(connection: &mut PgConnection, jobs: &[NewJob]) -> Re
         .bind(column(jobs, |job| job.summary.deadline))
         .bind(column(jobs, |job| job.summary.trace_id.as_deref()))
         .bind(column(jobs, |job| job.reply_partition))
+        .bind(column(jobs, |job| job.status.as_str()))
+        .bind(column(jobs, |job| job.next_attempt_at))
+        .bind(column(jobs, |job| job.summary.retry_of.as_ref().map(JobId::as_uuid)))
         .execute(&mut *connection)
         .await?;
     }
@@ -55,19 +62,92 @@ fn column<'a, T>(rows: &'a [JobRow], value: impl Fn(&'a JobRow) -> T) -> Vec<T> 
 }
 
 pub(super) async fn job(connection: &mut PgConnection, id: JobId) -> Result<Lookup, Fault> {
-    let record =
-        sqlx::query_as::<_, Record>(concat!("SELECT ", columns!(), " FROM jobs WHERE id = $1"))
-            .bind(id.as_uuid())
-            .fetch_optional(&mut *connection)
-            .await?;
+    let record = sqlx::query_as::<_, Record>(concat!(
+        "SELECT ",
+        columns!(),
+        ", ",
+        retried_as!(),
+        " FROM jobs WHERE id = $1"
+    ))
+    .bind(id.as_uuid())
+    .fetch_optional(&mut *connection)
+    .await?;
     if let Some(record) = record {
         return Ok(Lookup::Row(Box::new(record.try_into()?)));
     }
-    let status = sqlx::query_scalar::<_, String>("SELECT status FROM tombstones WHERE id = $1")
+    let found = sqlx::query_as("SELECT status, tenant FROM tombstones WHERE id = $1")
         .bind(id.as_uuid())
         .fetch_optional(connection)
         .await?;
-    Ok(Lookup::tombstone(status.as_deref())?)
+    Ok(Lookup::tombstone(found)?)
+}
+
+pub(super) async fn claim_retry(
+    connection: &mut PgConnection,
+    retry: NewRetry,
+) -> Result<Option<Retry>, Fault> {
+    let made = sqlx::query(concat!(
+        "INSERT INTO retries (id, retried_as, reply_partition, produced, created_at) ",
+        "VALUES ($1, $2, $3, FALSE, $4) ON CONFLICT (id) DO NOTHING",
+    ))
+    .bind(retry.of.as_uuid())
+    .bind(retry.job.as_uuid())
+    .bind(retry.reply_partition)
+    .bind(retry.at)
+    .execute(&mut *connection)
+    .await?;
+    match made.rows_affected() {
+        0 => self::retry(connection, retry.of).await,
+        _ => Ok(None),
+    }
+}
+
+pub(super) async fn retry_produced(
+    connection: &mut PgConnection,
+    of: JobId,
+    job: JobId,
+) -> Result<(), Fault> {
+    sqlx::query("UPDATE retries SET produced = TRUE WHERE id = $1 AND retried_as = $2")
+        .bind(of.as_uuid())
+        .bind(job.as_uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn retry(
+    connection: &mut PgConnection,
+    of: JobId,
+) -> Result<Option<Retry>, Fault> {
+    let row = sqlx::query_as::<_, (Uuid, i32, bool, Millis)>(
+        "SELECT retried_as, reply_partition, produced, created_at FROM retries WHERE id = $1",
+    )
+    .bind(of.as_uuid())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(Retry::try_from).transpose()?)
+}
+
+pub(super) async fn overdue(
+    connection: &mut PgConnection,
+    deadline: Millis,
+    after: Option<(Millis, JobId)>,
+    limit: u32,
+) -> Result<Vec<JobRow>, Fault> {
+    let (passed, id) = after.map_or((Millis::MIN, Uuid::nil()), |(at, id)| (at, id.as_uuid()));
+    let records = sqlx::query_as::<_, Record>(concat!(
+        "SELECT ",
+        brief_columns!(),
+        " FROM jobs WHERE ended_at IS NULL AND deadline <= $1 AND (deadline, id) > ($2, $3) ",
+        "ORDER BY deadline, id LIMIT $4"
+    ))
+    .bind(deadline)
+    .bind(passed)
+    .bind(id)
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    Ok(readable(records))
 }
 
 pub(super) async fn position(
@@ -81,6 +161,12 @@ pub(super) async fn position(
     .fetch_optional(connection)
     .await?;
     Ok(row.map(Position::from))
+}
+
+/// The Kafka clusters that positions are of.
+pub(super) async fn clusters(connection: &mut PgConnection) -> Result<Vec<String>, Fault> {
+    let sql = "SELECT DISTINCT cluster_id FROM projections ORDER BY 1";
+    Ok(sqlx::query_scalar(sql).fetch_all(connection).await?)
 }
 
 pub(super) async fn mark_caught_up(
@@ -121,7 +207,7 @@ pub(super) async fn caught_up(
 pub(super) async fn holds_something(connection: &mut PgConnection) -> Result<bool, Fault> {
     let found: bool = sqlx::query_scalar(concat!(
         "SELECT EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM tombstones) ",
-        "OR EXISTS (SELECT 1 FROM projections)",
+        "OR EXISTS (SELECT 1 FROM projections) OR EXISTS (SELECT 1 FROM idempotency_keys)",
     ))
     .fetch_one(connection)
     .await?;
@@ -137,20 +223,37 @@ pub(super) async fn by_status(connection: &mut PgConnection) -> Result<Vec<(Stat
     Ok(statuses(counts)?)
 }
 
-/// A statement that turns the rows of `$old` into tombstones. Rows that somebody else is at are left for the next
-/// call: a purge never waits and is never waited for in a circle.
+pub(super) async fn unfinished(connection: &mut PgConnection) -> Result<Vec<(Tenant, u64)>, Fault> {
+    let counts = sqlx::query_as::<_, (String, i64)>(
+        "SELECT tenant, count(*) FROM jobs WHERE ended_at IS NULL GROUP BY tenant",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(tenants(counts)?)
+}
+
+/// A statement that turns the rows of `$old` into tombstones; their keys go with them. Unless `$lock` says otherwise,
+/// rows that somebody else is at are left for the next call: a purge never waits and is never waited for in a circle.
 macro_rules! bury {
     ($old:literal) => {
+        $crate::postgres::rows::bury!($old, "FOR UPDATE SKIP LOCKED")
+    };
+    ($old:literal, $lock:literal) => {
         concat!(
-            "WITH old AS (SELECT id, status FROM jobs WHERE ",
+            "WITH old AS (SELECT id, status, tenant FROM jobs WHERE ",
             $old,
-            " FOR UPDATE SKIP LOCKED), ",
-            "buried AS (INSERT INTO tombstones (id, status, created_at) SELECT id, status, $1 FROM old ",
-            "ON CONFLICT (id) DO NOTHING) ",
+            " ",
+            $lock,
+            "), ",
+            "buried AS (INSERT INTO tombstones (id, status, tenant, created_at) ",
+            "SELECT id, status, tenant, $1 FROM old ON CONFLICT (id) DO NOTHING), ",
+            "keys AS (DELETE FROM idempotency_keys USING old WHERE job_id = old.id) ",
             "DELETE FROM jobs USING old WHERE jobs.id = old.id",
         )
     };
 }
+
+pub(super) use bury;
 
 pub(super) async fn purge_ended(
     connection: &mut PgConnection,
@@ -204,9 +307,34 @@ pub(super) async fn purge_tombstones(
     Ok(done.rows_affected())
 }
 
+pub(super) async fn purge_retries(
+    connection: &mut PgConnection,
+    before: Millis,
+    limit: u32,
+) -> Result<u64, Fault> {
+    let done = sqlx::query(concat!(
+        "DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE created_at <= $1 ",
+        "ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    ))
+    .bind(before)
+    .bind(i64::from(limit))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 #[async_trait]
 impl Projecting for PgConnection {
     async fn move_position(&mut self, batch: &Batch) -> Result<bool, Fault> {
+        let expected = batch.expected;
+        // Wherever it stands is fine.
+        #[cfg(feature = "sabotage")]
+        let expected = match tidegate_contract::sabotage::is_on("skip-cas") {
+            true => position(self, batch.partition)
+                .await?
+                .map_or(expected, |position| position.next_offset),
+            false => expected,
+        };
         let moved = sqlx::query(concat!(
             "UPDATE projections SET next_offset = $1, last_key = $2 ",
             "WHERE partition = $3 AND next_offset = $4 AND cluster_id = $5",
@@ -214,7 +342,7 @@ impl Projecting for PgConnection {
         .bind(batch.next)
         .bind(batch.last_key.as_bytes())
         .bind(batch.partition)
-        .bind(batch.expected)
+        .bind(expected)
         .bind(batch.cluster_id.as_str())
         .execute(&mut *self)
         .await?;
@@ -299,13 +427,22 @@ async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fa
         .map(json_texts)
         .collect::<Result<Vec<_>, StoreError>>()?;
     let (headers, errors): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
+    // What has ended is opened again, so that it is written over.
+    #[cfg(feature = "sabotage")]
+    if tidegate_contract::sabotage::is_on("ignore-terminal") {
+        sqlx::query("UPDATE jobs SET status = 'processing', ended_at = NULL WHERE id = ANY($1)")
+            .bind(column(rows, |row| row.id.as_uuid()))
+            .execute(&mut *connection)
+            .await?;
+    }
     sqlx::query(concat!(
         "INSERT INTO jobs (",
         columns!(),
         ") SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], ",
         "$7::bigint[], $8::text[], $9::integer[], $10::text[], $11::integer[], $12::bigint[], $13::bigint[], ",
         "$14::bigint[], $15::float8[], $16::text[], $17::bytea[], $18::integer[], $19::text[], $20::text[], ",
-        "$21::bytea[], $22::text[], $23::bigint[], $24::bigint[]) AS n (",
+        "$21::bytea[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::uuid[], $27::integer[], ",
+        "$28::bigint[], $29::integer[], $30::bigint[]) AS n (",
         columns!(),
         ") ORDER BY id ",
         on_conflict!(),
@@ -334,6 +471,12 @@ async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fa
     .bind(errors)
     .bind(column(rows, |row| row.timings.map(|it| it.queue_us)))
     .bind(column(rows, |row| row.timings.map(|it| it.handler_us)))
+    .bind(column(rows, |row| row.next_attempt_at))
+    .bind(column(rows, |row| row.summary.retry_of.as_ref().map(JobId::as_uuid)))
+    .bind(column(rows, |row| row.error_attempt))
+    .bind(column(rows, |row| row.error_at))
+    .bind(column(rows, |row| row.dead_letter.map(|it| it.partition)))
+    .bind(column(rows, |row| row.dead_letter.map(|it| it.offset)))
     .execute(connection)
     .await?;
     Ok(())

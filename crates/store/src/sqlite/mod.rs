@@ -8,9 +8,11 @@
 //! wait for the disk.
 
 mod file;
+mod keys;
+mod list;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,16 +21,19 @@ use async_trait::async_trait;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite as Backend, SqlitePool, SqliteTransaction};
-use tidegate_contract::{JobId, Millis, Status};
+use sqlx::{ConnectOptions, Connection, Sqlite as Backend, SqlitePool, SqliteTransaction};
+use tidegate_contract::{JobId, Millis, Status, Tenant};
 
 use self::file::{FileLock, Location};
 use crate::error::{Fault, StoreError};
+use crate::inspect::{Inspection, Made, Tables, tables};
+use crate::keys::{Glimpse, NewKey, Reserved};
+use crate::listing::{Listed, Listing};
 use crate::project::{Writing, project};
 use crate::purge::{Cutoffs, Tally};
 use crate::settings::{Retention, StoreSettings};
 use crate::store::Store;
-use crate::types::{Batch, Lookup, NewJob, Position, Projected, Purged};
+use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Projected, Purged, Retry};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -116,6 +121,47 @@ impl Sqlite {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// On a connection of its own that cannot write. A gateway may be using the file.
+    async fn look(&self) -> Result<Inspection, Fault> {
+        let file = match &self.location {
+            Location::File(path) if path.exists() => Some(path),
+            _ => None,
+        };
+        let options = SqliteConnectOptions::new().busy_timeout(self.timeout);
+        let options = match file {
+            Some(path) => options.filename(path).read_only(true),
+            None => options.in_memory(true),
+        };
+        let mut connection = options.disable_statement_logging().connect().await?;
+        let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+            .fetch_one(&mut connection)
+            .await?;
+        let sql = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+        let known: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+        let made = match known {
+            0 => Vec::new(),
+            _ => {
+                let sql =
+                    "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
+                sqlx::query_as::<_, Made>(sql)
+                    .fetch_all(&mut connection)
+                    .await?
+            }
+        };
+        let tables = tables(&made, &MIGRATIONS);
+        let clusters = match tables {
+            Tables::Current(_) => rows::clusters(&mut connection).await?,
+            _ => Vec::new(),
+        };
+        let _ = connection.close().await;
+        Ok(Inspection {
+            version: format!("SQLite {version}"),
+            tables,
+            now: None,
+            clusters,
+        })
+    }
+
     async fn try_project(&self, batch: &Batch, writing: Writing) -> Result<Projected, StoreError> {
         self.call(async {
             let mut tx = self.begin().await?;
@@ -140,6 +186,10 @@ impl Store for Sqlite {
         Ok(())
     }
 
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        self.call(self.look()).await
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.call(async {
             sqlx::query("SELECT 1").execute(&self.reader).await?;
@@ -161,6 +211,111 @@ impl Store for Sqlite {
         self.call(async {
             let mut connection = self.reader.acquire().await?;
             rows::job(&mut connection, id).await
+        })
+        .await
+    }
+
+    async fn list(&self, listing: &Listing) -> Result<Listed, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            list::list(&mut connection, listing).await
+        })
+        .await
+    }
+
+    async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError> {
+        self.call(async {
+            let mut tx = self.begin().await?;
+            let erased = list::erase(&mut tx, id, now).await?;
+            tx.commit().await?;
+            Ok(erased)
+        })
+        .await
+    }
+
+    async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError> {
+        self.call(async {
+            let mut tx = self.begin().await?;
+            let first = rows::claim_retry(&mut tx, retry).await?;
+            tx.commit().await?;
+            Ok(first)
+        })
+        .await
+    }
+
+    async fn reserve(
+        &self,
+        key: &NewKey,
+        now: Millis,
+        lease: Millis,
+    ) -> Result<Reserved, StoreError> {
+        self.call(async {
+            let mut tx = self.begin().await?;
+            let reserved = keys::reserve(&mut tx, key, now, lease).await?;
+            tx.commit().await?;
+            Ok(reserved)
+        })
+        .await
+    }
+
+    async fn retry_produced(&self, of: JobId, job: JobId) -> Result<(), StoreError> {
+        self.call(async {
+            let mut tx = self.begin().await?;
+            rows::retry_produced(&mut tx, of, job).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn produced(&self, job: &NewJob) -> Result<(), StoreError> {
+        self.call(async {
+            let mut tx = self.begin().await?;
+            keys::produced(&mut tx, job).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn retry(&self, of: JobId) -> Result<Option<Retry>, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            rows::retry(&mut connection, of).await
+        })
+        .await
+    }
+
+    async fn release(
+        &self,
+        id: JobId,
+        reserved_at: Millis,
+        forget: bool,
+    ) -> Result<(), StoreError> {
+        self.call(async {
+            let mut tx = self.begin().await?;
+            keys::release(&mut tx, id, reserved_at, forget).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn glance(&self, ids: &[JobId]) -> Result<HashMap<JobId, Glimpse>, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            let found = keys::glance(&mut connection, ids).await?;
+            Ok(found.into_iter().collect())
+        })
+        .await
+    }
+
+    async fn overdue(
+        &self,
+        deadline: Millis,
+        after: Option<(Millis, JobId)>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            rows::overdue(&mut connection, deadline, after, limit).await
         })
         .await
     }
@@ -213,6 +368,14 @@ impl Store for Sqlite {
         .await
     }
 
+    async fn unfinished_by_tenant(&self) -> Result<Vec<(Tenant, u64)>, StoreError> {
+        self.call(async {
+            let mut connection = self.reader.acquire().await?;
+            rows::unfinished(&mut connection).await
+        })
+        .await
+    }
+
     async fn purge(&self, now: Millis, limit: u32) -> Result<Purged, StoreError> {
         let cutoffs = Cutoffs::new(&self.keep, now);
         self.call(async {
@@ -225,6 +388,8 @@ impl Store for Sqlite {
             let left = tally.rows_left();
             tally.unfinished(rows::purge_unfinished(&mut tx, cutoffs.unfinished, now, left).await?);
             tally.tombstones(rows::purge_tombstones(&mut tx, cutoffs.tombstones, limit).await?);
+            tally.retries(rows::purge_retries(&mut tx, cutoffs.retries, limit).await?);
+            tally.keys(keys::purge(&mut tx, cutoffs.unfinished, limit).await?);
             tx.commit().await?;
             Ok(tally.purged())
         })

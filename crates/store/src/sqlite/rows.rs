@@ -4,18 +4,33 @@ use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
-use tidegate_contract::{JobId, Millis, Status};
+use tidegate_contract::{JobId, Millis, Status, Tenant};
 use uuid::Uuid;
 
 use crate::error::{Fault, StoreError};
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
-use crate::record::{Record, columns, json_texts, known_rows, on_conflict, open_columns, statuses};
-use crate::types::{Batch, JobRow, Lookup, NewJob, Position};
+use crate::record::{
+    Record, brief_columns, columns, json_texts, known_rows, on_conflict, open_columns, readable,
+    retried_as, statuses, tenants,
+};
+use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Retry};
 
-/// Rows of one statement at most: enough that preparing it does not count, far below the limit on values.
+/// Rows of one statement at most: enough that running it does not count, far below the limit on values. A statement
+/// has a power of two of them, so that a few statements do for all batches and stay prepared: preparing one anew takes
+/// longer than running it.
 const ROWS: usize = 64;
+
+/// The rows in portions of as many as statements have.
+fn portions<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let most = rows.len().checked_ilog2()?;
+        let portion;
+        (portion, rows) = rows.split_at((1 << most).min(ROWS));
+        Some(portion)
+    })
+}
 
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
@@ -23,10 +38,10 @@ pub(super) async fn insert(
 ) -> Result<(), Fault> {
     let jobs: BTreeMap<JobId, JobRow> = jobs.iter().map(|job| (job.id, pending(job))).collect();
     let jobs: Vec<JobRow> = jobs.into_values().collect();
-    for jobs in jobs.chunks(ROWS) {
+    for jobs in portions(&jobs) {
         let mut sql = QueryBuilder::<Sqlite>::new(concat!(
             "INSERT INTO jobs (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, ",
-            "status, attempt, updated_at) SELECT * FROM (",
+            "status, attempt, updated_at, next_attempt_at, retry_of) SELECT * FROM (",
         ));
         sql.push_values(jobs, |mut values, job| {
             values
@@ -41,7 +56,9 @@ pub(super) async fn insert(
                 .push_bind(job.reply_partition)
                 .push_bind(job.status.as_str())
                 .push_bind(job.attempt)
-                .push_bind(job.updated_at);
+                .push_bind(job.updated_at)
+                .push_bind(job.next_attempt_at)
+                .push_bind(job.summary.retry_of.as_ref().map(JobId::as_uuid));
         });
         sql.push(concat!(
             ") WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE id = column1) ",
@@ -54,19 +71,92 @@ pub(super) async fn insert(
 }
 
 pub(super) async fn job(connection: &mut SqliteConnection, id: JobId) -> Result<Lookup, Fault> {
-    let record =
-        sqlx::query_as::<_, Record>(concat!("SELECT ", columns!(), " FROM jobs WHERE id = ?1"))
-            .bind(id.as_uuid())
-            .fetch_optional(&mut *connection)
-            .await?;
+    let record = sqlx::query_as::<_, Record>(concat!(
+        "SELECT ",
+        columns!(),
+        ", ",
+        retried_as!(),
+        " FROM jobs WHERE id = ?1"
+    ))
+    .bind(id.as_uuid())
+    .fetch_optional(&mut *connection)
+    .await?;
     if let Some(record) = record {
         return Ok(Lookup::Row(Box::new(record.try_into()?)));
     }
-    let status = sqlx::query_scalar::<_, String>("SELECT status FROM tombstones WHERE id = ?1")
+    let found = sqlx::query_as("SELECT status, tenant FROM tombstones WHERE id = ?1")
         .bind(id.as_uuid())
         .fetch_optional(connection)
         .await?;
-    Ok(Lookup::tombstone(status.as_deref())?)
+    Ok(Lookup::tombstone(found)?)
+}
+
+pub(super) async fn claim_retry(
+    connection: &mut SqliteConnection,
+    retry: NewRetry,
+) -> Result<Option<Retry>, Fault> {
+    let made = sqlx::query(concat!(
+        "INSERT INTO retries (id, retried_as, reply_partition, produced, created_at) ",
+        "VALUES (?1, ?2, ?3, 0, ?4) ON CONFLICT (id) DO NOTHING",
+    ))
+    .bind(retry.of.as_uuid())
+    .bind(retry.job.as_uuid())
+    .bind(retry.reply_partition)
+    .bind(retry.at)
+    .execute(&mut *connection)
+    .await?;
+    match made.rows_affected() {
+        0 => self::retry(connection, retry.of).await,
+        _ => Ok(None),
+    }
+}
+
+pub(super) async fn retry_produced(
+    connection: &mut SqliteConnection,
+    of: JobId,
+    job: JobId,
+) -> Result<(), Fault> {
+    sqlx::query("UPDATE retries SET produced = 1 WHERE id = ?1 AND retried_as = ?2")
+        .bind(of.as_uuid())
+        .bind(job.as_uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn retry(
+    connection: &mut SqliteConnection,
+    of: JobId,
+) -> Result<Option<Retry>, Fault> {
+    let row = sqlx::query_as::<_, (Uuid, i32, bool, Millis)>(
+        "SELECT retried_as, reply_partition, produced, created_at FROM retries WHERE id = ?1",
+    )
+    .bind(of.as_uuid())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(Retry::try_from).transpose()?)
+}
+
+pub(super) async fn overdue(
+    connection: &mut SqliteConnection,
+    deadline: Millis,
+    after: Option<(Millis, JobId)>,
+    limit: u32,
+) -> Result<Vec<JobRow>, Fault> {
+    let (passed, id) = after.map_or((Millis::MIN, Uuid::nil()), |(at, id)| (at, id.as_uuid()));
+    let records = sqlx::query_as::<_, Record>(concat!(
+        "SELECT ",
+        brief_columns!(),
+        " FROM jobs WHERE ended_at IS NULL AND deadline <= ?1 AND (deadline, id) > (?2, ?3) ",
+        "ORDER BY deadline, id LIMIT ?4"
+    ))
+    .bind(deadline)
+    .bind(passed)
+    .bind(id)
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    Ok(readable(records))
 }
 
 pub(super) async fn position(
@@ -80,6 +170,12 @@ pub(super) async fn position(
     .fetch_optional(connection)
     .await?;
     Ok(row.map(Position::from))
+}
+
+/// The Kafka clusters that positions are of.
+pub(super) async fn clusters(connection: &mut SqliteConnection) -> Result<Vec<String>, Fault> {
+    let sql = "SELECT DISTINCT cluster_id FROM projections ORDER BY 1";
+    Ok(sqlx::query_scalar(sql).fetch_all(connection).await?)
 }
 
 pub(super) async fn mark_caught_up(
@@ -115,7 +211,7 @@ pub(super) async fn caught_up(
 pub(super) async fn holds_something(connection: &mut SqliteConnection) -> Result<bool, Fault> {
     let found: i64 = sqlx::query_scalar(concat!(
         "SELECT EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM tombstones) ",
-        "OR EXISTS (SELECT 1 FROM projections)",
+        "OR EXISTS (SELECT 1 FROM projections) OR EXISTS (SELECT 1 FROM idempotency_keys)",
     ))
     .fetch_one(connection)
     .await?;
@@ -133,21 +229,39 @@ pub(super) async fn by_status(
     Ok(statuses(counts)?)
 }
 
-/// The two statements that turn the rows of `$old` into tombstones; they pick the same rows, because nothing
-/// comes between them.
+pub(super) async fn unfinished(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(Tenant, u64)>, Fault> {
+    let counts = sqlx::query_as::<_, (String, i64)>(
+        "SELECT tenant, count(*) FROM jobs WHERE ended_at IS NULL GROUP BY tenant",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(tenants(counts)?)
+}
+
+/// The statements that turn the rows of `$old` into tombstones, the last being the one that removes them; their keys go
+/// with them. They pick the same rows, because nothing comes between them.
 macro_rules! bury {
     ($old:literal) => {
         [
             concat!(
-                "INSERT INTO tombstones (id, status, created_at) SELECT id, status, ?1 FROM jobs WHERE ",
+                "INSERT INTO tombstones (id, status, tenant, created_at) SELECT id, status, tenant, ?1 FROM jobs WHERE ",
                 $old,
                 " ON CONFLICT (id) DO NOTHING"
             ),
-            // The first parameter is named so that both statements have the same ones.
+            // The first parameter is named so that all statements have the same ones.
+            concat!(
+                "DELETE FROM idempotency_keys WHERE ?1 IS NOT NULL AND job_id IN (SELECT id FROM jobs WHERE ",
+                $old,
+                ")"
+            ),
             concat!("DELETE FROM jobs WHERE ?1 IS NOT NULL AND id IN (SELECT id FROM jobs WHERE ", $old, ")"),
         ]
     };
 }
+
+pub(super) use bury;
 
 pub(super) async fn purge_ended(
     connection: &mut SqliteConnection,
@@ -198,6 +312,22 @@ pub(super) async fn purge_tombstones(
 ) -> Result<u64, Fault> {
     let done = sqlx::query(concat!(
         "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= ?1 ",
+        "ORDER BY created_at LIMIT ?2)",
+    ))
+    .bind(before)
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn purge_retries(
+    connection: &mut SqliteConnection,
+    before: Millis,
+    limit: u32,
+) -> Result<u64, Fault> {
+    let done = sqlx::query(concat!(
+        "DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE created_at <= ?1 ",
         "ORDER BY created_at LIMIT ?2)",
     ))
     .bind(before)
@@ -261,7 +391,7 @@ impl Projecting for SqliteConnection {
     }
 
     async fn write(&mut self, rows: &[JobRow]) -> Result<(), Fault> {
-        for rows in rows.chunks(ROWS) {
+        for rows in portions(rows) {
             upsert(self, rows).await?;
         }
         Ok(())
@@ -273,11 +403,15 @@ impl Projecting for SqliteConnection {
     }
 }
 
-/// The statement with the ids and a closing bracket behind it.
+/// The statement with the ids and a closing bracket behind it. The last id is said again until they are a power of two.
 fn among(statement: &'static str, ids: &[JobId]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(statement);
     let mut list = sql.separated(", ");
-    for id in ids {
+    let again = ids.len().next_power_of_two() - ids.len();
+    for id in ids
+        .iter()
+        .chain(std::iter::repeat_n(ids, again).filter_map(|ids| ids.last()))
+    {
         list.push_bind(id.as_uuid());
     }
     sql.push(")");
@@ -319,7 +453,13 @@ async fn upsert(connection: &mut SqliteConnection, rows: &[JobRow]) -> Result<()
                 .push_bind(outcome.map(|it| &it.body[..]))
                 .push_bind(error)
                 .push_bind(row.timings.map(|it| it.queue_us))
-                .push_bind(row.timings.map(|it| it.handler_us));
+                .push_bind(row.timings.map(|it| it.handler_us))
+                .push_bind(row.next_attempt_at)
+                .push_bind(row.summary.retry_of.as_ref().map(JobId::as_uuid))
+                .push_bind(row.error_attempt)
+                .push_bind(row.error_at)
+                .push_bind(row.dead_letter.map(|it| it.partition))
+                .push_bind(row.dead_letter.map(|it| it.offset));
         },
     );
     sql.push(" ");

@@ -1,4 +1,4 @@
-//! The rows that submits have made: of every job on the jobs topics.
+//! The rows that submits have made: of every job on the jobs topics, and on the delay ladder.
 
 use std::collections::BTreeMap;
 
@@ -64,6 +64,11 @@ impl Rebuild {
             let topic = self.cluster.topics().jobs(pool, tier);
             scans.extend(Scan::of(&self.cluster, &topic, Place::Earliest, CLIENT).await?);
         }
+        // A delayed job lies on the ladder until it is due.
+        for rung in self.cluster.settings().delay_rungs.rungs() {
+            let topic = self.cluster.topics().delay(*rung);
+            scans.extend(Scan::of(&self.cluster, &topic, Place::Earliest, CLIENT).await?);
+        }
         let of = scans.iter().map(|scan| scan.records().unsigned_abs()).sum();
         let mut rows = Vec::with_capacity(BATCH);
         for mut scan in scans {
@@ -120,6 +125,7 @@ impl Rebuild {
             id: job.job_id,
             summary: JobSummary::of(&job, trace::trace_id(&record.headers)),
             reply_partition: job.reply_partition,
+            not_before: job.not_before,
         }))
     }
 }
@@ -156,8 +162,10 @@ mod tests {
                 created_at,
                 deadline: created_at,
                 trace_id: None,
+                retry_of: None,
             },
             reply_partition,
+            not_before: None,
         };
         let since = BTreeMap::from([(0, 0), (1, 500)]);
         assert!(is_told_of(&job(1, 0), &since));

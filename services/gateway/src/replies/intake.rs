@@ -141,6 +141,11 @@ impl Reader {
     /// Hands a record over to waits and projection.
     fn finish(&mut self, partition: i32, epoch: Epoch, record: &Record, event: Option<JobEvent>) {
         self.ledger.see(partition, record.offset);
+        #[cfg(feature = "sabotage")]
+        let event = event.filter(|event| {
+            let drops = tidegate_contract::sabotage::is_on("drop-reply");
+            !drops || !event.kind.is_terminal() || record.offset % 50 != 7
+        });
         if let Some(event) = &event {
             let span = trace::process(record, event, &self.shared.topic);
             let _in = span.enter();
@@ -178,16 +183,16 @@ impl Reader {
     /// The same for a record that nobody has decoded: only the key is looked at, unless somebody waits.
     pub(super) fn offer_undecoded(&self, record: &Record) {
         let id = record.key.as_deref().and_then(JobId::from_key);
-        if !id.is_some_and(|id| self.shared.waits.is_open(id)) {
+        let Some(id) = id.filter(|id| self.shared.waits.is_open(*id)) else {
             return;
-        }
+        };
         let headers_say_open = record.headers.get(headers::EVENT).is_some_and(|kind| {
             EventKind::ALL
                 .iter()
                 .any(|k| k.as_str() == kind && !k.is_terminal())
         });
         if !headers_say_open {
-            self.tasks.offer(record.clone());
+            self.tasks.offer(id, record.clone());
         }
     }
 }

@@ -86,12 +86,15 @@ mod tests {
                 created_at: 1,
                 deadline: 2,
                 trace_id: None,
+                retry_of: None,
             },
             source: "test".to_owned(),
             outcome: None,
             error: None,
             progress: None,
             timings: None,
+            next_attempt_at: None,
+            dead_letter: None,
         };
         let record = Record {
             topic: "replies".to_owned(),

@@ -179,6 +179,7 @@ impl Replies {
             cluster_id: config.cluster_id.clone(),
             set_aside,
             notices: sender.clone(),
+            undecided: Default::default(),
             marking: Arc::default(),
             running: aside.clone(),
         };

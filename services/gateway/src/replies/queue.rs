@@ -131,6 +131,8 @@ struct Queue {
     bytes: usize,
     /// A batch of this partition is being written.
     busy: bool,
+    /// A batch has just been written: the next one is worth waiting for, unless it is full.
+    resting: bool,
 }
 
 impl Queues {
@@ -157,6 +159,7 @@ impl Queues {
             entries: VecDeque::new(),
             bytes: 0,
             busy: false,
+            resting: false,
         };
         inner.queues.insert(partition, queue);
         epoch
@@ -229,7 +232,10 @@ impl Queues {
     pub fn take(&self, max_events: usize, max_bytes: usize) -> Option<Taken> {
         let mut inner = self.lock();
         let cursor = inner.cursor;
-        let ready = |(_, queue): &(&i32, &mut Queue)| !queue.busy && !queue.entries.is_empty();
+        let ready = |(_, queue): &(&i32, &mut Queue)| {
+            let waits = queue.resting && queue.entries.len() < max_events;
+            !queue.busy && !waits && !queue.entries.is_empty()
+        };
         let (before, after): (Vec<_>, Vec<_>) = inner
             .queues
             .iter_mut()
@@ -260,7 +266,7 @@ impl Queues {
     }
 
     /// Notes that a batch is in the store. Its bytes count until then, so that the bound covers what is being
-    /// written.
+    /// written. The next one is not taken before [`Queues::rested`], unless it is full by then.
     pub fn applied(&self, taken: &Taken) {
         let mut inner = self.lock();
         if let Some(queue) = inner
@@ -269,8 +275,20 @@ impl Queues {
             .filter(|queue| queue.epoch == taken.epoch)
         {
             queue.busy = false;
+            queue.resting = true;
             queue.position = taken.next();
             queue.bytes -= taken.entries.iter().map(|entry| entry.bytes).sum::<usize>();
+        }
+        drop(inner);
+        self.filled.notify_one();
+    }
+
+    /// A partition has rested long enough since its last batch.
+    pub fn rested(&self, partition: i32, epoch: Epoch) {
+        let mut inner = self.lock();
+        let queue = inner.queues.get_mut(&partition);
+        if let Some(queue) = queue.filter(|queue| queue.epoch == epoch) {
+            queue.resting = false;
         }
         drop(inner);
         self.filled.notify_one();
@@ -296,6 +314,35 @@ mod tests {
         }
     }
 
+    /// A batch is in the store, and its partition has rested.
+    fn settled(queues: &Queues, taken: &Taken) {
+        queues.applied(taken);
+        queues.rested(taken.partition, taken.epoch);
+    }
+
+    #[test]
+    fn a_partition_rests_after_a_batch_unless_the_next_one_is_full() {
+        let queues = Queues::new(1000);
+        let epoch = queues.open(0, 0);
+        queues.push(0, epoch, entry(0));
+        let first = queues.take(3, 1000).unwrap();
+        queues.applied(&first);
+        queues.push(0, epoch, entry(1));
+        assert!(queues.take(3, 1000).is_none());
+        queues.rested(0, epoch + 1);
+        assert!(
+            queues.take(3, 1000).is_none(),
+            "that was another assignment"
+        );
+        queues.push(0, epoch, entry(2));
+        queues.push(0, epoch, entry(3));
+        let full = queues.take(3, 1000).unwrap();
+        queues.applied(&full);
+        queues.push(0, epoch, entry(4));
+        queues.rested(0, epoch);
+        assert_eq!(queues.take(3, 1000).unwrap().entries.len(), 1);
+    }
+
     #[test]
     fn a_batch_is_bounded_in_bytes_and_never_empty() {
         let queues = Queues::new(1000);
@@ -306,7 +353,7 @@ mod tests {
         for expected in [2, 2, 1] {
             let taken = queues.take(10, 11).unwrap();
             assert_eq!(taken.entries.len(), expected);
-            queues.applied(&taken);
+            settled(&queues, &taken);
         }
         assert!(queues.take(10, 11).is_none());
         queues.push(0, epoch, entry(5));
@@ -329,11 +376,11 @@ mod tests {
             queues.take(4, 1000).is_none(),
             "one batch a partition at a time"
         );
-        queues.applied(&first);
+        settled(&queues, &first);
         let second = queues.take(4, 1000).unwrap();
         assert_eq!((second.expected, second.next()), (104, 107));
         assert!(!queues.is_drained(5));
-        queues.applied(&second);
+        settled(&queues, &second);
         assert!(queues.is_drained(5) && queues.bytes() == 0);
     }
 
@@ -355,7 +402,7 @@ mod tests {
         );
         let taken = queues.take(3, 1000).unwrap();
         assert!(!queues.has_room(0));
-        queues.applied(&taken);
+        settled(&queues, &taken);
         assert!(queues.has_room(0));
     }
 
@@ -368,7 +415,7 @@ mod tests {
         let new = queues.open(1, 50);
         assert!(!queues.is_current(1, old) && queues.is_current(1, new));
         queues.push(1, old, entry(1));
-        queues.applied(&taken);
+        settled(&queues, &taken);
         assert!(queues.is_drained(1));
         queues.push(1, new, entry(50));
         assert_eq!(queues.take(10, 1000).unwrap().expected, 50);
@@ -389,7 +436,7 @@ mod tests {
         for _ in 0..6 {
             let taken = queues.take(2, 1000).unwrap();
             order.push(taken.partition);
-            queues.applied(&taken);
+            settled(&queues, &taken);
         }
         assert_eq!(order, [1, 2, 3, 1, 2, 3]);
     }

@@ -137,6 +137,14 @@ impl Reader {
                 );
                 self.arrange();
             }
+            ConsumerEvent::Committed(result) => {
+                let label = if result.is_ok() { "ok" } else { "failed" };
+                self.shared.metrics.committed("replies", label);
+                if let Err(reason) = result {
+                    // A hint for lag tools: the position that counts is in the store.
+                    tracing::debug!(reason, "replies are applied, and their commit failed");
+                }
+            }
             ConsumerEvent::EndOfPartition(partition) => {
                 if let Some(owned) = self.ledger.owned_mut(partition) {
                     owned.at_end = true;
@@ -357,6 +365,7 @@ impl Reader {
         if !self.commits.is_empty() {
             let commits: Vec<_> = std::mem::take(&mut self.commits).into_iter().collect();
             self.group.commit(&commits);
+            self.shared.metrics.committed("replies", "sent");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What the reader has done aside because it takes time: asking the store and the broker, waiting for the
 //! registry, setting records aside. Each task ends with its assignment and reports by a [`Notice`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_contract::{JobEvent, Millis};
+use futures::FutureExt;
+use tidegate_contract::{JobEvent, JobId, Millis};
 use tidegate_kafka::{AssignedConsumer, DecodeError, GroupConsumer, Record};
 use tidegate_store::{Projected, Store};
 use tokio::sync::mpsc;
@@ -34,6 +35,10 @@ pub(crate) struct Opened {
     pub high: i64,
 }
 
+/// Records of jobs that are waited for and whose schema must be asked for, with those that came after: the first end of
+/// a job counts, so none of its records may overtake another.
+pub(crate) type Undecided = Arc<Mutex<HashMap<JobId, VecDeque<(Record, Instant)>>>>;
+
 #[derive(Clone)]
 pub(crate) struct Tasks {
     pub shared: Arc<Shared>,
@@ -44,6 +49,7 @@ pub(crate) struct Tasks {
     pub cluster_id: String,
     pub set_aside: SetAside,
     pub notices: mpsc::UnboundedSender<Notice>,
+    pub undecided: Undecided,
     /// A mark is being written.
     pub marking: Arc<AtomicBool>,
     /// Everything that runs, so that a stop can wait for it.
@@ -169,18 +175,52 @@ impl Tasks {
         }
     }
 
-    /// Completes the wait for a record that was not decoded on the way.
-    pub fn offer(&self, record: Record) {
-        let shared = self.shared.clone();
-        let tasks = self.clone();
+    /// Completes the wait for a record of that job which was not decoded on the way: at once if its schema is known.
+    pub fn offer(&self, id: JobId, record: Record) {
         let received = Instant::now();
+        {
+            let mut undecided = self.undecided();
+            if let Some(behind) = undecided.get_mut(&id) {
+                behind.push_back((record, received));
+                return;
+            }
+            let payload = record.payload.as_deref().unwrap_or_default();
+            match self.shared.codec.decode_event(payload).now_or_never() {
+                None | Some(Err(DecodeError::RegistryUnavailable(_))) => {
+                    undecided.insert(id, VecDeque::new());
+                }
+                Some(decoded) => {
+                    drop(undecided);
+                    return self.complete(judge(&record, decoded), received);
+                }
+            }
+        }
+        let tasks = self.clone();
         self.spawn(self.shared.stop.child_token(), async move {
-            if let Ok(event) = tasks.read(&record).await
-                && event.kind.is_terminal()
-            {
-                shared.waits.complete(Arc::new(event), received);
+            let mut next = Some((record, received));
+            while let Some((record, received)) = next {
+                tasks.complete(tasks.read(&record).await, received);
+                let mut undecided = tasks.undecided();
+                next = undecided.get_mut(&id).and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    undecided.remove(&id);
+                }
             }
         });
+    }
+
+    fn undecided(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, VecDeque<(Record, Instant)>>> {
+        self.undecided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn complete(&self, judged: Result<JobEvent, Problem>, received: Instant) {
+        if let Ok(event) = judged
+            && event.kind.is_terminal()
+        {
+            self.shared.waits.complete(Arc::new(event), received);
+        }
     }
 
     /// Asks for the end of a partition that the side reader is to follow.

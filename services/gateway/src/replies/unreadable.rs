@@ -1,10 +1,10 @@
 //! Replies that cannot be read: kept as bytes on the dead-letters topic, their job ended if it can be named.
 
 use tidegate_contract::{
-    EventKind, FaultSource, JobError, JobEvent, JobId, JobSummary, RecordHeaders, headers,
-    now_millis,
+    DeadLetterPlace, EventKind, FaultSource, JobError, JobEvent, JobId, JobSummary, RecordHeaders,
+    headers, now_millis,
 };
-use tidegate_kafka::{Codec, Outgoing, ProduceError, Producer, Record};
+use tidegate_kafka::{Codec, Delivered, Outgoing, ProduceError, Producer, Record};
 use tidegate_runtime::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
@@ -40,10 +40,12 @@ impl SetAside {
             "a reply cannot be read: it is put on the dead-letters topic"
         );
         let why = why.to_string();
-        let letter = record.dead_letter(id, REASON, &why, &self.instance, now_millis());
+        let mut letter = record.dead_letter(id, REASON, &why, &self.instance, now_millis());
+        let mut event = id.map(|id| ended(record, id, &self.instance));
+        letter.describe(event.as_ref().map(|event| &event.job));
         let key = id.map(|id| id.to_string()).unwrap_or_default();
         let mut marks = RecordHeaders::new();
-        marks.set("reason", REASON);
+        marks.set(headers::REASON, REASON);
         if let Some(id) = id {
             marks.set(headers::JOB_ID, id.to_string());
         }
@@ -57,14 +59,18 @@ impl SetAside {
                 payload,
             };
             match self.producer.send_until_acked(out, stop).await {
-                Ok(_) => {}
+                Ok(Delivered { partition, offset }) => {
+                    if let Some(event) = &mut event {
+                        event.dead_letter = Some(DeadLetterPlace { partition, offset });
+                    }
+                }
                 Err(ProduceError::TooLarge { .. }) => {
                     tracing::error!("the record is too large for a dead letter")
                 }
                 Err(error) => return Err(error),
             }
         }
-        let Some(event) = id.map(|id| ended(record, id, &self.instance)) else {
+        let Some(event) = event else {
             return Ok(());
         };
         if let Ok(payload) = self.codec.encode_event(&event) {
@@ -99,7 +105,8 @@ fn ended(record: &Record, id: JobId, instance: &str) -> JobEvent {
             created_at: id.created_at(),
             deadline: read.deadline().ok().flatten().unwrap_or(now),
             trace_id: super::trace::trace_id(read),
-        },
+        retry_of: None,
+},
         source: instance.to_owned(),
         outcome: None,
         error: Some(JobError {
@@ -109,8 +116,11 @@ fn ended(record: &Record, id: JobId, instance: &str) -> JobEvent {
             retryable: false,
             retry_after_ms: None,
             details: None,
-        }),
+        attempts: None,
+}),
         progress: None,
         timings: None,
-    }
+    next_attempt_at: None,
+dead_letter: None,
+}
 }

@@ -7,6 +7,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use tidegate_contract::{EventKind, JobError, JobId, Millis, Outcome, Status, Timings};
 use tidegate_runtime::telemetry;
+use tidegate_store::JobRow;
 
 use super::pipeline::Submitted;
 use super::visible::Visible;
@@ -44,11 +45,12 @@ const NOT_PASSED: [&str; 22] = [
 /// What the answer to one submit needs to know.
 pub struct Context<'a> {
     pub state: &'a AppState,
-    pub id: JobId,
     /// `Preference-Applied`.
     pub applied: Option<String>,
     /// It came in on a configured route.
     pub configured: bool,
+    /// It is not due yet.
+    pub scheduled: bool,
 }
 
 impl Context<'_> {
@@ -65,7 +67,7 @@ impl Context<'_> {
             } => {
                 let event = &ended.event;
                 let mut response = outcome_response(End {
-                    id: self.id,
+                    id: event.job_id,
                     status: status_of(event.kind),
                     outcome: event.outcome.as_ref(),
                     error: event.error.as_ref(),
@@ -75,28 +77,44 @@ impl Context<'_> {
                 let headers = response.headers_mut();
                 let timing = server_timing(produce, event.timings.unwrap_or_default(), total);
                 set(headers, "server-timing", &timing);
-                if let Some(applied) = &self.applied {
-                    set(headers, "preference-applied", applied);
-                }
-                set(headers, "cache-control", "no-store");
+                self.finish(headers);
+                Ok(response)
+            }
+            Submitted::Known { row } => {
+                let mut response = outcome_response(End::of(&row))?;
+                self.finish(response.headers_mut());
                 Ok(response)
             }
             Submitted::Pending {
+                id,
                 reason,
                 produce,
                 visible,
                 waited,
-            } => Ok(self.accepted(reason, produce.filter(|_| waited), visible)),
+            } => Ok(self.accepted(id, reason, produce.filter(|_| waited), visible)),
         }
+    }
+
+    /// What is of this request, and not of the job.
+    fn finish(&self, headers: &mut header::HeaderMap) {
+        if let Some(applied) = &self.applied {
+            set(headers, "preference-applied", applied);
+        }
+        set(headers, "cache-control", "no-store");
     }
 
     fn accepted(
         &self,
+        id: JobId,
         reason: Option<String>,
         produce: Option<Duration>,
         visible: Visible,
     ) -> HttpResponse {
-        let status_url = self.state.status_url(self.id, self.configured);
+        let status_url = self.state.status_url(id, self.configured);
+        let status = match self.scheduled {
+            true => Status::Scheduled,
+            false => Status::Pending,
+        };
         let mut response = HttpResponse::Accepted();
         response
             .insert_header((header::LOCATION, status_url.as_str()))
@@ -105,7 +123,7 @@ impl Context<'_> {
                 self.state.settings.retry_after_seconds().to_string(),
             ))
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .insert_header(("Tidegate-Job-Id", self.id.to_string()));
+            .insert_header(("Tidegate-Job-Id", id.to_string()));
         if let Some(applied) = &self.applied {
             response.insert_header(("Preference-Applied", applied.as_str()));
         }
@@ -120,8 +138,8 @@ impl Context<'_> {
             }
         };
         response.json(AcceptedBody {
-            job_id: self.id,
-            status: Status::Pending.as_str(),
+            job_id: id,
+            status: status.as_str(),
             status_url,
             trace_id: telemetry::current_trace_id(),
             reason,
@@ -149,6 +167,20 @@ pub struct End<'a> {
     pub at: Millis,
 }
 
+impl<'a> End<'a> {
+    /// What a row says of a job that has ended.
+    pub fn of(row: &'a JobRow) -> Self {
+        Self {
+            id: row.id,
+            status: row.status,
+            outcome: row.outcome.as_ref(),
+            error: row.error.as_ref(),
+            attempt: row.attempt,
+            at: row.ended_at.unwrap_or(row.updated_at),
+        }
+    }
+}
+
 /// The answer of a handler as a response: that of a completed job, or of a failed one where the handler gave one.
 ///
 /// # Errors
@@ -167,7 +199,7 @@ pub fn outcome_response(end: End<'_>) -> Result<HttpResponse, ApiError> {
             return Err(ApiError::Ended {
                 id: end.id,
                 status,
-                error: end.error.cloned(),
+                error: end.error.cloned().map(Box::new),
                 attempt: end.attempt,
                 at: end.at,
             });

@@ -1,9 +1,15 @@
-//! Submitting a job: [`request`] makes a job of an HTTP request, [`pipeline`] gets it into Kafka and waits for its
-//! end where that was asked for, [`visible`] sees to it that its status can be read, [`answer`] writes the response.
+//! Submitting a job: [`request`] makes a job of an HTTP request, [`pipeline`] gets it into Kafka, [`keyed`] before that
+//! sees whether it has been submitted already, [`follow`] sees it through whatever becomes of the request, [`hold`] waits
+//! for its end where that was asked for, [`visible`] sees to it that its status can be read, [`answer`] writes the
+//! response.
 
 mod answer;
 mod body;
-mod pipeline;
+mod fingerprint;
+mod follow;
+mod hold;
+mod keyed;
+pub mod pipeline;
 mod request;
 mod visible;
 
@@ -16,9 +22,10 @@ use tidegate_contract::JobType;
 use crate::auth::Principal;
 use crate::problem::ApiError;
 use crate::state::AppState;
+use pipeline::Terms;
 
-pub use answer::{End, outcome_response};
-pub use request::is_json;
+pub use answer::{Context, End, outcome_response};
+pub use pipeline::Submitted;
 
 /// `POST /v1/jobs/{type}`.
 #[utoipa::path(
@@ -32,8 +39,12 @@ pub use request::is_json;
     params(
         ("type" = String, Path, description = "A job type of the configuration"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` (seconds, capped) or `respond-async`; without it, what the type says (RFC 7240)"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters. The first request under a key makes a job; the same request again joins it, another one is refused with 422"),
         ("Tidegate-Priority" = Option<String>, Header, description = "`high`, `normal` or `low`, as far as the type allows it"),
         ("Tidegate-Deadline" = Option<String>, Header, description = "RFC 3339, or a duration such as `30s`: after it the job is not started any more"),
+        ("Tidegate-Delay" = Option<String>, Header, description = "RFC 3339, or a duration such as `30s`: before it the job is not started"),
+        ("Tidegate-Serial-Key" = Option<String>, Header, description = "1 to 255 visible characters. Jobs of one key (of one tenant and pool) run one at a time, in the order in which they came; they travel in the tier `normal`, and `Tidegate-Priority` is refused beside it"),
+        ("Tidegate-On-Disconnect" = Option<String>, Header, description = "What becomes of the job when its client goes away while it waits: `continue` (it goes on) or `cancel`"),
         ("traceparent" = Option<String>, Header, description = "The trace that the job belongs to (W3C Trace Context)"),
     ),
     request_body(description = "For a JSON type one JSON value, else any bytes", content(
@@ -51,6 +62,9 @@ pub use request::is_json;
         (status = 404, description = "Unknown job type", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 409, description = "The job was cancelled", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is over the limit", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The idempotency key belongs to another request", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The tenant has too many unfinished jobs", body = crate::docs::Problem, content_type = "application/problem+json",
+            headers(("Retry-After" = String))),
         (status = 502, description = "The job failed without an answer of its own, or was dead-lettered", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 503, description = "The job cannot be taken now, or it is not known whether it was: see `repeatSafe`", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 504, description = "The job's deadline passed", body = crate::docs::Problem, content_type = "application/problem+json"),
@@ -95,11 +109,19 @@ async fn submit(
         }
         let answer = answer::Context {
             state,
-            id: ask.job.job_id,
             applied: ask.waiting.applied.clone(),
             configured,
+            scheduled: ask.job.not_before.is_some(),
         };
-        let submitted = pipeline::run(state, ask.job, ask.waiting.wait, received).await?;
+        let terms = Terms {
+            wait: ask.waiting.wait,
+            received,
+            on_disconnect: ask.on_disconnect,
+        };
+        let submitted = match ask.key {
+            None => pipeline::run(state, ask.job, terms).await?,
+            Some(key) => keyed::run(state, ask.job, key, terms).await?,
+        };
         Ok((answer, submitted))
     }
     .await;

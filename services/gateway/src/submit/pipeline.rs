@@ -1,25 +1,26 @@
-//! A job on its way into Kafka, and the wait for its end.
+//! A job on its way into Kafka.
 //!
-//! Once the record is in the producer's queue, whatever becomes of it is seen to by a task of its own
-//! ([`follow`]): it takes the acknowledgement and makes the job's row. The request's own future only looks on, and
-//! may be dropped at any await when its client goes away; that drops its [`Wait`], and tells the task.
+//! Once the record is in the producer's queue, whatever becomes of it is seen to: [`super::follow`] takes the
+//! acknowledgement and makes the job's row, also when the client goes away. [`super::hold`] waits for the job's end. What
+//! comes before the produce for a job with an idempotency key is in [`super::keyed`].
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
+use bytes::Bytes;
 use opentelemetry::trace::TraceContextExt;
-use tidegate_contract::{JobMessage, JobSummary, RecordHeaders, headers};
-use tidegate_kafka::{CodecError, Outgoing, ProduceError};
+use tidegate_contract::{
+    JobId, JobMessage, JobSummary, RecordHeaders, headers, ladder, now_millis,
+};
+use tidegate_kafka::{CodecError, Outgoing};
 use tidegate_runtime::telemetry;
-use tokio::sync::oneshot;
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tidegate_store::JobRow;
 
-use super::visible::{Facts, Visible};
-use crate::engine::Ack;
+use super::follow::{self, Attended, Sent};
+use super::hold;
+use super::visible::{Facts, Hold, Visible};
+use crate::options::OnDisconnect;
 use crate::problem::ApiError;
-use crate::reason;
 use crate::state::AppState;
 use crate::waits::{Ended, Wait};
 
@@ -36,8 +37,11 @@ pub enum Submitted {
         /// From the request's head to the outcome.
         total: Duration,
     },
+    /// It had been submitted before under the same key, and has ended: this is its row.
+    Known { row: Box<JobRow> },
     /// It is accepted.
     Pending {
+        id: JobId,
         /// Why there is no outcome yet, where it can be told.
         reason: Option<String>,
         produce: Option<Duration>,
@@ -46,81 +50,93 @@ pub enum Submitted {
     },
 }
 
-/// What the request still wants of the task that follows its job.
-enum Need {
-    /// The outcome is there.
-    Nothing,
-    /// The request gives up waiting: the status must be readable.
-    Status(oneshot::Sender<Visible>),
+/// What a submit asks for besides the job.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How long the request waits for the outcome, if it does, counted from `received`.
+    pub wait: Option<Duration>,
+    pub received: Instant,
+    pub on_disconnect: OnDisconnect,
 }
 
-/// Gets `job` into Kafka, and waits for its end for as long as `wait` says, counted from `received`.
+/// Gets `job` into Kafka, and waits for its end as its client wishes.
 pub async fn run(
     state: &Data<AppState>,
     mut job: JobMessage,
-    wait: Option<Duration>,
-    received: Instant,
+    terms: Terms,
 ) -> Result<Submitted, ApiError> {
-    let engine = &state.engine;
-    if let Some(obstacle) = engine.obstacle() {
-        return Err(obstacle);
+    let home = home(state)?;
+    // A job that was claimed before has its partition already.
+    if job.reply_partition < 0 {
+        job.reply_partition = home;
     }
-    let home = engine
-        .home()
-        .ok_or_else(|| ApiError::NoReplies("it has just started, or joins its group".to_owned()))?;
-    job.reply_partition = home;
-    // Registered before anything is produced, or the outcome could be quicker.
-    let mut crowded = None;
-    let open = match wait {
-        Some(wait) => match state.waits.open(job.job_id, home) {
-            Ok(open) => Some((open, received + wait)),
-            Err(full) => {
-                crowded = Some(full.to_string());
-                None
-            }
-        },
-        None => None,
-    };
-    if open.is_none() && !engine.store_ok() {
+    let (open, crowded) = open(state, job.job_id, job.reply_partition, terms);
+    if open.is_none() && !state.engine.store_ok() {
         return Err(ApiError::StoreUnavailable(
             "jobs can be submitted with a wait only".to_owned(),
         ));
     }
-    let (facts, ack, span) = produce(state, &job)?;
-    let (tell, told) = oneshot::channel();
-    let (needs, needed) = oneshot::channel();
-    let follow = Follow {
-        state: state.clone().into_inner(),
-        facts: facts.clone(),
-        span,
-        tell,
-        needed: open.is_some().then_some(needed),
+    let payload = encode(state, &job)?;
+    let manner = Manner {
+        partition: place(state, &job)?,
+        key: None,
+        on_disconnect: terms.on_disconnect,
     };
-    // Outside the request's span, which would else stay open for as long as the task has something to do.
-    state.tasks.spawn(follow.run(ack));
+    let sent = send(state, &job, payload, manner)?;
     match open {
-        Some((wait, deadline)) => {
-            let guard = state.metrics.wait_opened();
-            let (result, why) = hold(state, &facts, wait, deadline, told, needs, received).await;
-            guard.ended(why);
-            result
-        }
+        Some(open) => hold::attend(state, Attended::new(state, sent), open, terms.received).await,
         None => {
-            let (took, visible) = acknowledged(told.await)?;
-            Ok(Submitted::Pending {
-                reason: crowded,
-                produce: Some(took),
-                visible: visible.unwrap_or(Visible::Now),
-                waited: false,
-            })
+            let looking = follow::start(state, sent, false);
+            hold::look_on(state, looking, None, crowded, terms.received).await
         }
     }
 }
 
-/// Encodes the job and hands it to the producer.
-fn produce(state: &AppState, job: &JobMessage) -> Result<(Facts, Ack, Span), ApiError> {
-    let id = job.job_id;
+/// The partition that a new job's outcome comes to, if jobs can be taken now.
+pub(super) fn home(state: &AppState) -> Result<i32, ApiError> {
+    if let Some(obstacle) = state.engine.obstacle() {
+        return Err(obstacle);
+    }
+    let starting = || ApiError::NoReplies("it has just started, or joins its group".to_owned());
+    state.engine.home().ok_or_else(starting)
+}
+
+/// The partition that a job is put in, to be asked once for each; `None` leaves it to the hash of its id, as for one
+/// that is not due yet. A job with a serial key always has one, in which the others of its key are.
+pub(super) fn place(state: &AppState, job: &JobMessage) -> Result<Option<i32>, ApiError> {
+    if job.not_before.is_some() && job.serial_key.is_none() {
+        return Ok(None);
+    }
     let topic = state.topics.jobs(&job.pool, job.tier);
+    let partition = state.engine.place(&topic, job);
+    if partition.is_none() && job.serial_key.is_some() {
+        let reason = format!("the partitions of {topic} are not known yet");
+        return Err(ApiError::Topics(reason));
+    }
+    Ok(partition)
+}
+
+/// A wait and when it is over.
+pub(super) type Open = (Wait, Instant);
+
+/// Opens the wait for a job that may have one; before anything is produced, or the outcome could be quicker. Without
+/// room for it, the reason for the client.
+pub(super) fn open(
+    state: &AppState,
+    id: JobId,
+    home: i32,
+    terms: Terms,
+) -> (Option<Open>, Option<String>) {
+    let wait = terms.wait;
+    match wait.map(|wait| (state.waits.open(id, home), terms.received + wait)) {
+        None => (None, None),
+        Some((Ok(open), until)) => (Some((open, until)), None),
+        Some((Err(full), _)) => (None, Some(full.to_string())),
+    }
+}
+
+/// The job as the value of a record, if it is not too large for one.
+pub(super) fn encode(state: &AppState, job: &JobMessage) -> Result<Bytes, ApiError> {
     let payload = state.engine.encode_job(job).map_err(|error| match error {
         CodecError::NotReady => ApiError::RegistryUnavailable(error.to_string()),
         CodecError::Encode(_) => ApiError::Internal(error.to_string()),
@@ -129,6 +145,34 @@ fn produce(state: &AppState, job: &JobMessage) -> Result<(Facts, Ack, Span), Api
     if bytes > limit {
         return Err(ApiError::RecordTooLarge { bytes, limit });
     }
+    Ok(payload)
+}
+
+/// How a job is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// Of its topic; `None` leaves it to the hash of its id.
+    pub partition: Option<i32>,
+    pub key: Option<Hold>,
+    pub on_disconnect: OnDisconnect,
+}
+
+/// Hands a job to the producer.
+pub(super) fn send(
+    state: &AppState,
+    job: &JobMessage,
+    payload: Bytes,
+    manner: Manner,
+) -> Result<Sent, ApiError> {
+    let id = job.job_id;
+    let target = state.topics.jobs(&job.pool, job.tier);
+    let topic = match job.not_before {
+        None => target.clone(),
+        Some(due) => {
+            let left = ladder::remaining(due, now_millis());
+            state.topics.delay(state.ladder.first_rung(left))
+        }
+    };
     let span = tracing::info_span!(
         "send",
         otel.name = format!("send {topic}"),
@@ -148,7 +192,10 @@ fn produce(state: &AppState, job: &JobMessage) -> Result<(Facts, Ack, Span), Api
         tidegate.tenant = %job.tenant,
     );
     let mut record_headers = RecordHeaders::of_job(job);
-    let context = span.context();
+    if let Some(due) = job.not_before {
+        record_headers.delay(due, &target, manner.partition);
+    }
+    let context = telemetry::context(&span);
     if context.span().span_context().is_valid() {
         tidegate_kafka::trace::inject(&context, &mut record_headers);
     }
@@ -158,13 +205,17 @@ fn produce(state: &AppState, job: &JobMessage) -> Result<(Facts, Ack, Span), Api
         .collect();
     let facts = Facts {
         id,
-        summary: JobSummary::of(job, telemetry::trace_id(&span)),
+        summary: JobSummary::of(job, telemetry::trace_id_of(&context)),
         reply_partition: job.reply_partition,
+        not_before: job.not_before,
         trace,
+        key: manner.key,
+        on_disconnect: manner.on_disconnect,
     };
     let out = Outgoing {
         topic,
-        partition: None,
+        // What is not due yet goes to its partition from the ladder.
+        partition: manner.partition.filter(|_| job.not_before.is_none()),
         key: id.to_string(),
         headers: record_headers,
         payload,
@@ -172,192 +223,8 @@ fn produce(state: &AppState, job: &JobMessage) -> Result<(Facts, Ack, Span), Api
     let ack = state.engine.enqueue(out).map_err(|error| {
         state
             .metrics
-            .produced("jobs", label(&error), Duration::ZERO);
-        failed(&facts, error)
+            .produced(facts.destination(), follow::label(&error), Duration::ZERO);
+        follow::failed(&facts, error)
     })?;
-    Ok((facts, ack, span))
-}
-
-fn label(error: &ProduceError) -> &'static str {
-    match error {
-        ProduceError::QueueFull => "queue-full",
-        ProduceError::TooLarge { .. } => "too-large",
-        ProduceError::Refused(_) | ProduceError::EmbeddedFull(_) => "refused",
-        ProduceError::Unknown(_) => "unknown",
-    }
-}
-
-fn failed(facts: &Facts, error: ProduceError) -> ApiError {
-    let id = facts.id;
-    match error {
-        ProduceError::QueueFull => ApiError::QueueFull,
-        ProduceError::TooLarge { bytes, limit } => ApiError::RecordTooLarge { bytes, limit },
-        ProduceError::Refused(reason) => ApiError::NotWritten { id, reason },
-        ProduceError::Unknown(reason) => ApiError::OutcomeUnknown { id, reason },
-        ProduceError::EmbeddedFull(reason) => ApiError::EmbeddedFull(reason),
-    }
-}
-
-/// How the produce went: the time it took, and for a job that nobody waits for whether its status can be read.
-type Told = Result<(Duration, Option<Visible>), ApiError>;
-
-fn acknowledged(told: Result<Told, oneshot::error::RecvError>) -> Told {
-    // The task is gone only with its runtime.
-    told.unwrap_or(Err(ApiError::ShuttingDown))
-}
-
-/// The task that sees a job through, whatever becomes of the request.
-struct Follow {
-    state: Arc<AppState>,
-    facts: Facts,
-    span: Span,
-    tell: oneshot::Sender<Told>,
-    /// For a job that is waited for.
-    needed: Option<oneshot::Receiver<Need>>,
-}
-
-impl Follow {
-    async fn run(self, ack: Ack) {
-        let Self {
-            state,
-            facts,
-            span,
-            tell,
-            needed,
-        } = self;
-        let begun = Instant::now();
-        let delivered = ack.await;
-        let took = begun.elapsed();
-        match delivered {
-            Ok(at) => {
-                span.record("messaging.destination.partition.id", at.partition);
-                span.record("messaging.kafka.offset", at.offset);
-                state.metrics.produced("jobs", "ok", took);
-                span.in_scope(|| tracing::debug!("job accepted"));
-            }
-            Err(error) => {
-                span.record("otel.status_code", "ERROR");
-                span.record("error.type", label(&error));
-                state.metrics.produced("jobs", label(&error), took);
-                let _ = tell.send(Err(failed(&facts, error)));
-                return;
-            }
-        }
-        drop(span);
-        let visible = match needed {
-            None => {
-                let visible = facts.make_visible(&state).await;
-                let _ = tell.send(Ok((took, Some(visible.clone()))));
-                visible
-            }
-            Some(needed) => {
-                let _ = tell.send(Ok((took, None)));
-                let row_at = begun + state.settings.row_after;
-                see_through(&state, &facts, needed, row_at).await
-            }
-        };
-        if let Visible::Later(reason) = visible {
-            tracing::warn!(job_id = %facts.id, reason, "an accepted job cannot be shown yet, trying again");
-            facts.keep_trying(&state).await;
-        }
-    }
-}
-
-/// Makes the row of a job that is waited for when it takes long, or when its client gives up or goes away.
-async fn see_through(
-    state: &AppState,
-    facts: &Facts,
-    mut needed: oneshot::Receiver<Need>,
-    row_at: Instant,
-) -> Visible {
-    let mut row = false;
-    let need = tokio::select! {
-        need = &mut needed => need,
-        () = tokio::time::sleep_until(row_at.into()) => {
-            row = facts.insert(state).await;
-            needed.await
-        }
-    };
-    match need {
-        Ok(Need::Nothing) => Visible::Now,
-        Ok(Need::Status(_)) | Err(_) if row => {
-            if let Ok(Need::Status(answer)) = need {
-                let _ = answer.send(Visible::Now);
-            }
-            Visible::Now
-        }
-        Ok(Need::Status(answer)) => {
-            let visible = facts.make_visible(state).await;
-            let _ = answer.send(visible.clone());
-            visible
-        }
-        Err(_) => facts.make_visible(state).await,
-    }
-}
-
-/// Holds the request until the job ends, the time is up or the gateway stops. With the reason for the metric.
-async fn hold(
-    state: &Data<AppState>,
-    facts: &Facts,
-    mut wait: Wait,
-    deadline: Instant,
-    mut told: oneshot::Receiver<Told>,
-    needs: oneshot::Sender<Need>,
-    received: Instant,
-) -> (Result<Submitted, ApiError>, &'static str) {
-    let ended = |ended: Ended, produce| {
-        let total = ended.received.saturating_duration_since(received);
-        let submitted = Submitted::Ended {
-            ended,
-            produce,
-            total,
-        };
-        (Ok(submitted), "outcome")
-    };
-    let produce = tokio::select! {
-        biased;
-        told = &mut told => match acknowledged(told) {
-            Ok((took, _)) => took,
-            Err(error) => return (Err(error), "not-produced"),
-        },
-        // A worker has read it, so the brokers have it: that is as good as the acknowledgement.
-        outcome = wait.outcome() => {
-            let _ = needs.send(Need::Nothing);
-            return ended(outcome, None);
-        }
-    };
-    let why = tokio::select! {
-        biased;
-        outcome = wait.outcome() => {
-            let _ = needs.send(Need::Nothing);
-            return ended(outcome, Some(produce));
-        }
-        () = tokio::time::sleep_until(deadline.into()) => "timeout",
-        () = state.stop.waits.cancelled() => "shutdown",
-    };
-    let (answer, visible) = oneshot::channel();
-    let _ = needs.send(Need::Status(answer));
-    let look = async {
-        let visible = visible.await;
-        let reason = match why {
-            "shutdown" => Some("this gateway is shutting down; the job goes on".to_owned()),
-            _ => reason::why_no_outcome(state, facts.id, &facts.summary).await,
-        };
-        (visible, reason)
-    };
-    tokio::select! {
-        biased;
-        // It may still come at the last moment.
-        outcome = wait.outcome() => ended(outcome, Some(produce)),
-        (visible, reason) = look => {
-            let later = || Visible::Later("this gateway is shutting down".to_owned());
-            let submitted = Submitted::Pending {
-                reason,
-                produce: Some(produce),
-                visible: visible.unwrap_or_else(|_| later()),
-                waited: true,
-            };
-            (Ok(submitted), why)
-        }
-    }
+    Ok(Sent::new(facts, ack, span))
 }

@@ -4,24 +4,30 @@ use std::collections::BTreeMap;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::web::{Data, Payload, Query};
+use actix_web::web::{Data, Payload};
+use tidegate_contract::media::is_json;
 use tidegate_contract::{
-    Content, JobId, JobMessage, JobType, JobTypeSpec, JobTypes, Mode, Pair, RequestInfo, job_type,
-    now_millis,
+    Content, JobId, JobMessage, JobTypeSpec, Mode, Pair, RequestInfo, now_millis,
 };
 
 use super::body;
+use super::fingerprint::fingerprint;
+use super::keyed::Key;
 use crate::auth::Principal;
+use crate::options::OnDisconnect;
 use crate::prefer::{self, Waiting};
-use crate::problem::{ApiError, clip};
+use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::{json_body, options};
+use crate::types::known_type;
+use crate::{json_body, options, query};
 
 /// What a submit asks for.
 pub struct Ask {
     /// Complete but for its reply partition.
     pub job: JobMessage,
     pub waiting: Waiting,
+    pub key: Option<Key>,
+    pub on_disconnect: OnDisconnect,
 }
 
 /// Reads and judges a submit. The head is judged before any of the body is read.
@@ -36,6 +42,13 @@ pub async fn read(
     if state.stop.intake.is_cancelled() {
         return Err(ApiError::ShuttingDown);
     }
+    let limit = state.settings.tenant_backlog;
+    if limit > 0
+        && let Some(jobs) = state.engine.tenant_backlog(&principal.tenant)
+        && jobs >= limit
+    {
+        return Err(ApiError::TenantBacklog { jobs, limit });
+    }
     // One version of the types for the whole request, whatever comes in force while its body is read.
     let types = state.types.now();
     let (job_type, spec) = known_type(&types, type_name)?;
@@ -44,8 +57,7 @@ pub async fn read(
     let named = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes()));
     let options = options::parse(named, job_type, spec, now)?;
     let waiting = waiting(headers, spec, state.settings.max_wait)?;
-    let query = Query::<Vec<(String, String)>>::from_query(req.query_string())
-        .map_err(|error| ApiError::MalformedQuery(clip(&error.to_string())))?;
+    let query = query::pairs(req)?;
     let settings = &state.settings;
     let (body, memory) = body::read(
         headers,
@@ -64,7 +76,7 @@ pub async fn read(
     }
     // From here on the producer's own bounds hold.
     drop(memory);
-    let query = query.into_inner().into_iter();
+    let query = query.into_iter();
     let job = JobMessage {
         job_id: JobId::generate(),
         job_type: job_type.clone(),
@@ -84,21 +96,21 @@ pub async fn read(
         },
         content_type: media_type(headers, spec.content),
         body,
+        serial_key: options.serial_key,
+        not_before: options.not_before,
+        retry_of: None,
+        redrives: 0,
     };
-    Ok(Ask { job, waiting })
-}
-
-fn known_type<'a>(
-    types: &'a JobTypes,
-    name: &str,
-) -> Result<(&'a JobType, &'a JobTypeSpec), ApiError> {
-    let known = name
-        .parse::<JobType>()
-        .ok()
-        .and_then(|name| types.get_key_value(&name));
-    known.ok_or_else(|| ApiError::UnknownJobType {
-        given: clip(name),
-        nearest: job_type::nearest_type(types, name).map(str::to_owned),
+    let key = options.key.map(|text| Key {
+        text,
+        fingerprint: fingerprint(&job, &options.asked),
+        delay: options.asked.delay,
+    });
+    Ok(Ask {
+        job,
+        waiting,
+        key,
+        on_disconnect: options.on_disconnect.unwrap_or_default(),
     })
 }
 
@@ -159,13 +171,4 @@ fn media_type(headers: &HeaderMap, content: Content) -> Option<String> {
             .filter(|given| is_json(given))
             .or_else(|| Some("application/json".to_owned())),
     }
-}
-
-/// `application/json` or anything that ends in `+json`, with or without parameters.
-pub fn is_json(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-        || essence
-            .get(essence.len().saturating_sub(5)..)
-            .is_some_and(|end| end.eq_ignore_ascii_case("+json"))
 }

@@ -25,15 +25,17 @@ async fn unknown_types_and_routes_are_named_with_the_nearest() {
         .problem(404, "unknown-route");
     assert_eq!(doc["nearest"], "/shops/{shop}/report");
     assert!(doc["detail"].as_str().unwrap().contains("/shop/3/report"));
-    assert_eq!(bench.get("/v1/dead-letters").await.status, 404);
+    assert_eq!(bench.get("/v1/dead-letter").await.status, 404);
 }
 
 #[actix_web::test]
 async fn another_method_is_told_which_ones_there_are() {
     let bench = Bench::new();
     for (request, allow) in [
-        (TestRequest::delete().uri("/v1/jobs/echo"), "GET, POST"),
+        (TestRequest::put().uri("/v1/jobs/echo"), "GET, POST, DELETE"),
+        (TestRequest::post().uri("/v1/jobs"), "GET"),
         (TestRequest::post().uri("/v1/jobs/x/result"), "GET"),
+        (TestRequest::get().uri("/v1/jobs/x/cancel"), "POST"),
         (TestRequest::get().uri("/shops/3/report"), "POST"),
         (TestRequest::post().uri("/jobs/3"), "GET"),
         (TestRequest::post().uri("/openapi.json"), "GET"),
@@ -53,6 +55,7 @@ async fn malformed_headers_are_named_with_what_is_allowed() {
         ("Tidegate-Priority", "urgent", "normal"),
         ("Tidegate-Deadline", "yesterday", "RFC 3339"),
         ("Tidegate-Deadline", "2001-01-01T00:00:00Z", "7days"),
+        ("Idempotency-Key", "two words", "1 to 255"),
     ] {
         let answer = bench.post("echo", &[(name, value)], "{}").await;
         let doc = answer.problem(400, "malformed-header");
@@ -64,7 +67,7 @@ async fn malformed_headers_are_named_with_what_is_allowed() {
         .post("echo", &[("Tidegate-Priority", "high")], "{}")
         .await;
     assert_eq!(doc.problem(403, "tier-not-allowed")["allowed"], "normal");
-    for name in ["Tidegate-Delay", "Tidegate-Callback-Url", "Idempotency-Key"] {
+    for name in ["Tidegate-Cron", "Tidegate-Callback-Url"] {
         let doc = bench.post("echo", &[(name, "x")], "{}").await;
         let doc = doc.problem(400, "unsupported-option");
         assert_eq!(doc["header"], name.to_lowercase());
@@ -238,4 +241,32 @@ async fn the_pages_ask_no_other_host() {
             .map(|v| &v[..2]),
         Some("3.")
     );
+}
+
+#[actix_web::test]
+async fn a_tenant_with_too_many_unfinished_jobs_is_told_how_many() {
+    let settings = GatewaySettings {
+        tenant_backlog: 100,
+        ..GatewaySettings::default()
+    };
+    let bench = Bench::with(settings, AuthSettings::default());
+    assert_eq!(bench.post("echo", &[], "1").await.status, 200, "not known");
+    *bench.fake.unfinished.lock().unwrap() = Some(99);
+    assert_eq!(bench.post("echo", &[], "1").await.status, 200);
+    *bench.fake.unfinished.lock().unwrap() = Some(100);
+    let doc = bench.post("echo", &[], "1").await;
+    let doc = doc.problem(429, "tenant-backlog");
+    assert_eq!(
+        (&doc["unfinished"], &doc["limit"]),
+        (&100.into(), &100.into())
+    );
+    assert_eq!(
+        (&doc["source"], &doc["repeatSafe"]),
+        (&"client".into(), &true.into())
+    );
+    assert_eq!(bench.fake.jobs().len(), 2);
+
+    let unlimited = Bench::new();
+    *unlimited.fake.unfinished.lock().unwrap() = Some(u64::MAX);
+    assert_eq!(unlimited.post("echo", &[], "1").await.status, 200);
 }

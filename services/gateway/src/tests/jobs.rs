@@ -51,10 +51,21 @@ async fn ids_are_malformed_unknown_too_young_or_gone() {
         *bench.fake.horizon.lock().unwrap() = horizon;
         bench.get(&path).await.problem(503, "status-behind");
     }
-    let gone = Lookup::Tombstone(Status::Completed);
-    bench.fake.found.lock().unwrap().insert(id, gone);
+    let purged_of = |tenant: Option<&str>| {
+        let tenant = tenant.map(|tenant| tenant.parse().unwrap());
+        let status = Status::Completed;
+        let gone = Lookup::Tombstone(Tombstone { status, tenant });
+        bench.fake.found.lock().unwrap().insert(id, gone);
+    };
+    purged_of(Some("default"));
     let doc = bench.get(&path).await.problem(410, "job-gone");
     assert_eq!(doc["jobStatus"], "completed");
+    // As unknown as a job of somebody else that is still kept, and as one of whoever knows whom.
+    for tenant in [Some("acme"), None] {
+        purged_of(tenant);
+        let doc = bench.get(&path).await.problem(404, "unknown-job");
+        assert_eq!(doc.get("jobStatus"), None);
+    }
 }
 
 #[actix_web::test]
@@ -160,6 +171,7 @@ async fn an_end_without_a_result_is_a_problem_there_too() {
         retryable: false,
         retry_after_ms: None,
         details: Some("not json".into()),
+        attempts: None,
     });
     put(&bench, &row);
     let doc = bench.get(&format!("/v1/jobs/{id}")).await.json();
@@ -174,5 +186,74 @@ async fn an_end_without_a_result_is_a_problem_there_too() {
     assert_eq!(
         (&doc["code"], &doc["jobStatus"]),
         (&"panic".into(), &"failed".into())
+    );
+}
+
+#[actix_web::test]
+async fn a_delayed_job_goes_to_the_ladder_and_is_scheduled() {
+    let bench = Bench::new();
+    let answer = bench.post("later", &[("Tidegate-Delay", "90s")], "x").await;
+    assert_eq!(answer.status, 202);
+    let body = answer.json();
+    assert_eq!(body["status"], "scheduled");
+    let out = bench.fake.sent.lock().unwrap()[0].clone();
+    assert_eq!(out.topic, "t.delay.1m");
+    assert_eq!(out.headers.target(), Ok(("t.jobs.normal", None)));
+    let job: JobMessage = serde_json::from_slice(&out.payload).unwrap();
+    let due = job.not_before.unwrap();
+    assert_eq!(out.headers.due(), Ok(due));
+    assert!((due - job.created_at - 90_000).abs() < 5_000);
+
+    let id = job.job_id;
+    let status = bench.get(&format!("/v1/jobs/{id}")).await.json();
+    let shown = tidegate_contract::time::rfc3339(due);
+    assert_eq!(
+        (&status["status"], &status["nextAttemptAt"]),
+        (&"scheduled".into(), &shown.into())
+    );
+}
+
+#[actix_web::test]
+async fn a_failed_attempt_is_shown_while_the_next_one_is_waited_for() {
+    let bench = Bench::new();
+    let (id, mut row) = submitted(&bench).await;
+    row.status = Status::Retrying;
+    row.attempt = 1;
+    row.next_attempt_at = Some(1_738_315_800_000);
+    row.error = Some(JobError {
+        code: "busy".into(),
+        message: "busy".into(),
+        source: FaultSource::Job,
+        retryable: true,
+        retry_after_ms: None,
+        details: None,
+        attempts: Some(3),
+    });
+    row.error_attempt = Some(1);
+    row.error_at = Some(1_738_315_799_000);
+    put(&bench, &row);
+    let status = bench.get(&format!("/v1/jobs/{id}")).await.json();
+    assert_eq!(status["status"], "retrying");
+    assert_eq!(status["nextAttemptAt"], "2025-01-31T09:30:00.000Z");
+    let error = &status["error"];
+    assert_eq!(
+        (&error["attempt"], &error["attempts"]),
+        (&1.into(), &3.into())
+    );
+    assert_eq!(error["at"], "2025-01-31T09:29:59.000Z");
+
+    row.status = Status::DeadLettered;
+    row.ended_at = Some(1_738_315_801_000);
+    row.next_attempt_at = None;
+    row.dead_letter = Some(tidegate_contract::DeadLetterPlace {
+        partition: 3,
+        offset: 17,
+    });
+    put(&bench, &row);
+    let status = bench.get(&format!("/v1/jobs/{id}")).await.json();
+    let place = &status["deadLetter"];
+    assert_eq!(
+        (&place["partition"], &place["offset"]),
+        (&3.into(), &17.into())
     );
 }

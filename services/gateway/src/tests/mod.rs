@@ -1,8 +1,16 @@
 //! The HTTP side on a fake engine: every answer, in milliseconds.
 
+mod cancelling;
+mod catalog;
+mod dead_letters;
+mod deadlines;
+mod fake;
 mod inputs;
 mod jobs;
+mod keys;
+mod listing;
 mod outages;
+mod pausing;
 mod sockets;
 mod waiting;
 
@@ -21,176 +29,56 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use tidegate_contract::{
-    EventKind, HandlerSpec, JobError, JobEvent, JobId, JobMessage, JobSummary, JobTypeSpec,
-    JobTypes, Millis, Mode, Outcome, Pool, Status, Tier, Timings, Topics, now_millis,
+    DeadLetterPlace, EventKind, HandlerSpec, JobError, JobEvent, JobId, JobMessage, JobSummary,
+    JobType, JobTypeSpec, JobTypes, Millis, Mode, Outcome, Pool, RequestInfo, Status, Tier,
+    Timings, Topics, now_millis,
 };
-use tidegate_kafka::{CodecError, Delivered, Outgoing, ProduceError};
+use tidegate_kafka::{CodecError, DecodeError, Delivered, KafkaError, Outgoing, ProduceError};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
 use tidegate_runtime::readiness::Readiness;
-use tidegate_store::{JobRow, Lookup, NewJob, StoreError};
+use tidegate_store::{
+    Glimpse, JobRow, KeyState, Listed, Listing, Lookup, NewJob, NewKey, NewRetry, Reserved, Retry,
+    StoreError, Tombstone,
+};
 use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
+use crate::dead_letters::filter::Cursor;
+use crate::dead_letters::read::{Ask, Found, Page};
 use crate::docs::{Docs, openapi};
 use crate::engine::{Ack, Engine};
 use crate::observe::observe;
+use crate::pauses::Pause;
 use crate::problem::ApiError;
 use crate::routes::Routes;
 use crate::server;
 use crate::settings::{AuthSettings, GatewaySettings, RouteKind, RouteSettings};
 use crate::state::{AppState, Stop, Tasks};
 use crate::waits::Waits;
+use crate::watch::Watcher;
 
-pub const HOME: i32 = 7;
+pub use fake::*;
 
-/// What the fake's workers do with a job.
-type Work = Box<dyn Fn(&JobMessage) -> Option<JobEvent> + Send + Sync>;
-
-/// Kafka, store and workers in one struct.
-pub struct Fake {
-    pub waits: Waits,
-    pub obstacle: Mutex<Option<ApiError>>,
-    pub no_home: AtomicBool,
-    pub cold_codec: AtomicBool,
-    /// What becomes of records on the jobs topics, in place of being written.
-    pub refuse_at_once: Mutex<Option<ProduceError>>,
-    pub refuse_later: Mutex<Option<ProduceError>>,
-    pub refuse_events: AtomicBool,
-    pub store_away: AtomicBool,
-    pub sent: Mutex<Vec<Outgoing>>,
-    pub inserted: Mutex<Vec<NewJob>>,
-    pub found: Mutex<HashMap<JobId, Lookup>>,
-    pub horizon: Mutex<Option<Millis>>,
-    pub workers: Mutex<Option<usize>>,
-    pub work: Mutex<Work>,
-}
-
-impl Fake {
-    fn new(waits: Waits) -> Self {
-        Self {
-            waits,
-            obstacle: Mutex::default(),
-            no_home: AtomicBool::default(),
-            cold_codec: AtomicBool::default(),
-            refuse_at_once: Mutex::default(),
-            refuse_later: Mutex::default(),
-            refuse_events: AtomicBool::default(),
-            store_away: AtomicBool::default(),
-            sent: Mutex::default(),
-            inserted: Mutex::default(),
-            found: Mutex::default(),
-            horizon: Mutex::new(Some(Millis::MAX)),
-            workers: Mutex::default(),
-            work: Mutex::new(Box::new(|job| Some(echo(job)))),
-        }
-    }
-
-    /// From now on jobs are handled like this; `None`: nobody takes them.
-    pub fn handle(&self, work: impl Fn(&JobMessage) -> Option<JobEvent> + Send + Sync + 'static) {
-        *self.work.lock().unwrap() = Box::new(work);
-    }
-
-    /// The jobs that were sent.
-    pub fn jobs(&self) -> Vec<JobMessage> {
-        let sent = self.sent.lock().unwrap();
-        let jobs = sent.iter().filter(|out| out.topic.contains("jobs."));
-        jobs.map(|out| serde_json::from_slice(&out.payload).unwrap())
-            .collect()
-    }
-
-    fn away(&self) -> Result<(), StoreError> {
-        match self.store_away.load(Ordering::Relaxed) {
-            true => Err(StoreError::Unavailable("away".into())),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Engine for Fake {
-    fn obstacle(&self) -> Option<ApiError> {
-        self.obstacle.lock().unwrap().clone()
-    }
-
-    fn home(&self) -> Option<i32> {
-        (!self.no_home.load(Ordering::Relaxed)).then_some(HOME)
-    }
-
-    fn encode_job(&self, job: &JobMessage) -> Result<Bytes, CodecError> {
-        if self.cold_codec.load(Ordering::Relaxed) {
-            return Err(CodecError::NotReady);
-        }
-        Ok(serde_json::to_vec(job).unwrap().into())
-    }
-
-    fn encode_event(&self, event: &JobEvent) -> Result<Bytes, CodecError> {
-        Ok(serde_json::to_vec(event).unwrap().into())
-    }
-
-    fn enqueue(&self, out: Outgoing) -> Result<Ack, ProduceError> {
-        let delivered = Delivered {
-            partition: 1,
-            offset: 2,
-        };
-        if out.topic.ends_with("replies") {
-            if self.refuse_events.load(Ordering::Relaxed) {
-                return Err(ProduceError::QueueFull);
-            }
-            self.sent.lock().unwrap().push(out);
-            return Ok(Box::pin(async move { Ok(delivered) }));
-        }
-        if let Some(error) = self.refuse_at_once.lock().unwrap().clone() {
-            return Err(error);
-        }
-        if let Some(error) = self.refuse_later.lock().unwrap().clone() {
-            return Ok(Box::pin(async move { Err(error) }));
-        }
-        let job: JobMessage = serde_json::from_slice(&out.payload).unwrap();
-        self.sent.lock().unwrap().push(out);
-        let event = (self.work.lock().unwrap())(&job);
-        let waits = self.waits.clone();
-        Ok(Box::pin(async move {
-            if let Some(event) = event {
-                waits.complete(Arc::new(event), Instant::now());
-            }
-            Ok(delivered)
-        }))
-    }
-
-    fn store_ok(&self) -> bool {
-        self.away().is_ok()
-    }
-
-    async fn insert(&self, job: NewJob) -> Result<(), StoreError> {
-        self.away()?;
-        let row = pending(&job);
-        self.found
-            .lock()
-            .unwrap()
-            .entry(job.id)
-            .or_insert(Lookup::Row(Box::new(row)));
-        self.inserted.lock().unwrap().push(job);
-        Ok(())
-    }
-
-    async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
-        self.away()?;
-        Ok(self
-            .found
-            .lock()
-            .unwrap()
-            .get(&id)
-            .cloned()
-            .unwrap_or(Lookup::Absent))
-    }
-
-    async fn lag_horizon(&self) -> Option<Millis> {
-        *self.horizon.lock().unwrap()
-    }
-
-    async fn workers(&self, _: &Pool, _: Tier) -> Option<usize> {
-        *self.workers.lock().unwrap()
+/// A job of that tenant.
+pub fn a_job(tenant: &str) -> JobMessage {
+    JobMessage {
+        job_id: JobId::generate(),
+        job_type: "echo".parse().unwrap(),
+        pool: Pool::default(),
+        tier: Tier::High,
+        tenant: tenant.parse().unwrap(),
+        attempt: 1,
+        created_at: 0,
+        deadline: 1,
+        reply_partition: HOME,
+        request: RequestInfo::default(),
+        content_type: None,
+        serial_key: None,
+        not_before: None,
+        retry_of: None,
+        redrives: 0,
+        body: Bytes::new(),
     }
 }
 
@@ -200,7 +88,10 @@ pub fn pending(job: &NewJob) -> JobRow {
         id: job.id,
         summary: job.summary.clone(),
         reply_partition: job.reply_partition,
-        status: Status::Pending,
+        status: match job.not_before {
+            Some(_) => Status::Scheduled,
+            None => Status::Pending,
+        },
         attempt: 0,
         updated_at: job.summary.created_at,
         started_at: None,
@@ -208,7 +99,12 @@ pub fn pending(job: &NewJob) -> JobRow {
         progress: None,
         outcome: None,
         error: None,
+        error_attempt: None,
+        error_at: None,
         timings: None,
+        next_attempt_at: job.not_before,
+        dead_letter: None,
+        retried_as: None,
     }
 }
 
@@ -228,6 +124,8 @@ pub fn end(job: &JobMessage, kind: EventKind) -> JobEvent {
             queue_us: 1_000,
             handler_us: 2_000,
         }),
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }
 
@@ -289,7 +187,7 @@ impl Answer {
             assert!(doc[member].is_string(), "{member}: {doc}");
         }
         assert!(doc["repeatSafe"].is_boolean(), "{doc}");
-        if status == 503 {
+        if status == 503 || status == 429 {
             assert!(!self.header("retry-after").is_empty(), "{doc}");
         }
         doc
@@ -328,7 +226,10 @@ impl Bench {
         let fake = Arc::new(Fake::new(waits.clone()));
         let docs = Docs::new(&openapi(&routes, &types, None));
         let metrics = Metrics::new(types.keys().map(|name| name.as_str()));
+        let tasks = Tasks::on_this_runtime();
         let state = AppState {
+            watcher: Watcher::new(fake.clone(), tasks.clone(), settings.max_waits),
+            key_lease: LEASE,
             engine: fake.clone(),
             waits,
             types: tidegate_runtime::LiveTypes::new(types),
@@ -336,13 +237,14 @@ impl Bench {
             auth: Auth::new(&auth).unwrap(),
             metrics: metrics.clone(),
             topics: Topics::new("t."),
+            ladder: tidegate_contract::Ladder::default(),
             instance: "gateway-1".into(),
             // The fake writes bodies as arrays of numbers.
             max_record_bytes: 16 << 20,
             body_memory: Semaphore::new(settings.body_memory / 1024),
             settings,
             stop: Stop::default(),
-            tasks: Tasks::on_this_runtime(),
+            tasks,
             requests: AtomicUsize::new(0),
         };
         Self {

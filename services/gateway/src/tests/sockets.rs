@@ -143,6 +143,42 @@ async fn a_client_that_goes_away_frees_its_wait_and_leaves_a_status() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_cancels_its_job_if_it_said_so() {
+    let bench = Bench::new();
+    bench.fake.handle(|_| None);
+    let (addr, handle) = serve(&bench);
+    let head = "POST /v1/jobs/echo HTTP/1.1\nHost: x\nPrefer: wait=30\nTidegate-On-Disconnect: cancel\nContent-Length: 2\n\n{}";
+    let stream = send(addr, head).await;
+    until("wait", || bench.state.waits.len() == 1).await;
+    drop(stream);
+    let topics = || {
+        let sent = bench.fake.sent.lock().unwrap();
+        let topics = sent.iter().map(|out| {
+            (
+                out.topic.clone(),
+                out.headers.get("event").map(str::to_owned),
+            )
+        });
+        topics.collect::<Vec<_>>()
+    };
+    until("event and order", || topics().len() == 3).await;
+    let cancelled = |topic: &str| (topic.to_owned(), Some("cancelled".to_owned()));
+    assert_eq!(
+        topics()[1..],
+        [cancelled("t.replies"), cancelled("t.control")]
+    );
+    // Whoever has its answer has no say in that any more.
+    bench.fake.handle(|job| Some(echo(job)));
+    let mut stream = send(addr, &head.replace("Host: x", "Host: x\nConnection: close")).await;
+    assert!(read(&mut stream).await.starts_with("HTTP/1.1 200"));
+    drop(stream);
+    until("request", || bench.state.requests_open() == 0).await;
+    handle.stop(true).await;
+    bench.state.tasks.ended().await;
+    assert_eq!(topics().len(), 4, "one more job and nothing else");
+}
+
+#[tokio::test]
 async fn a_stopping_gateway_closes_its_connections_after_the_answer() {
     let bench = Bench::new();
     let (addr, handle) = serve(&bench);

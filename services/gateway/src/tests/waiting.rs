@@ -61,6 +61,7 @@ async fn each_end_without_an_answer_of_its_own_has_its_status() {
                 retryable: false,
                 retry_after_ms: None,
                 details: None,
+                attempts: None,
             };
             Some(ended_with(job, kind, error))
         });

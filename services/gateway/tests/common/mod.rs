@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code, reason = "each test program uses some of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -51,6 +51,9 @@ impl Store for Gate {
     async fn prepare(&self) -> Result<(), StoreError> {
         self.pass()?.prepare().await
     }
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        self.pass()?.inspect().await
+    }
     async fn ping(&self) -> Result<(), StoreError> {
         self.pass()?.ping().await
     }
@@ -59,6 +62,46 @@ impl Store for Gate {
     }
     async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
         self.pass()?.job(id).await
+    }
+    async fn list(&self, listing: &Listing) -> Result<Listed, StoreError> {
+        self.pass()?.list(listing).await
+    }
+    async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError> {
+        self.pass()?.erase(id, now).await
+    }
+    async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError> {
+        self.pass()?.claim_retry(retry).await
+    }
+    async fn retry_produced(&self, of: JobId, job: JobId) -> Result<(), StoreError> {
+        self.pass()?.retry_produced(of, job).await
+    }
+    async fn retry(&self, of: JobId) -> Result<Option<Retry>, StoreError> {
+        self.pass()?.retry(of).await
+    }
+    async fn reserve(
+        &self,
+        key: &NewKey,
+        now: Millis,
+        lease: Millis,
+    ) -> Result<Reserved, StoreError> {
+        self.pass()?.reserve(key, now, lease).await
+    }
+    async fn produced(&self, job: &NewJob) -> Result<(), StoreError> {
+        self.pass()?.produced(job).await
+    }
+    async fn release(&self, id: JobId, at: Millis, forget: bool) -> Result<(), StoreError> {
+        self.pass()?.release(id, at, forget).await
+    }
+    async fn glance(&self, ids: &[JobId]) -> Result<HashMap<JobId, Glimpse>, StoreError> {
+        self.pass()?.glance(ids).await
+    }
+    async fn overdue(
+        &self,
+        deadline: Millis,
+        after: Option<(Millis, JobId)>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        self.pass()?.overdue(deadline, after, limit).await
     }
     async fn position(&self, partition: i32) -> Result<Option<Position>, StoreError> {
         self.pass()?.position(partition).await
@@ -75,6 +118,9 @@ impl Store for Gate {
     async fn is_empty(&self) -> Result<bool, StoreError> {
         let emptied = self.emptied.load(Ordering::SeqCst);
         Ok(self.pass()?.is_empty().await? || emptied)
+    }
+    async fn unfinished_by_tenant(&self) -> Result<Vec<(Tenant, u64)>, StoreError> {
+        self.pass()?.unfinished_by_tenant().await
     }
     async fn rows_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError> {
         self.pass()?.rows_by_status().await
@@ -114,6 +160,7 @@ impl Bench {
                 jobs: 1,
                 replies: partitions,
                 dead_letters: 1,
+                delay: 1,
             },
             ..KafkaSettings::default()
         };
@@ -249,6 +296,7 @@ pub fn event(id: JobId, kind: EventKind, body: &str) -> JobEvent {
             created_at: id.created_at(),
             deadline: id.created_at() + 60_000,
             trace_id: None,
+            retry_of: None,
         },
         source: "worker".into(),
         outcome: (kind == EventKind::Completed).then(|| Outcome {
@@ -260,5 +308,7 @@ pub fn event(id: JobId, kind: EventKind, body: &str) -> JobEvent {
         error: None,
         progress: None,
         timings: None,
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }

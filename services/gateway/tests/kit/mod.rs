@@ -1,6 +1,7 @@
 //! A whole gateway on the embedded broker, with a worker of a few lines.
 
 #![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,13 +39,19 @@ pub struct Running {
 }
 
 impl Kit {
-    /// `topics`: whether they are there.
+    /// `topics`: whether they are there. Jobs topics have one partition.
     pub fn new(topics: bool) -> Self {
+        Self::with_partitions(topics, 1)
+    }
+
+    /// The same with so many partitions of each jobs topic.
+    pub fn with_partitions(topics: bool, jobs: i32) -> Self {
         let settings = KafkaSettings {
             partitions: PartitionCounts {
-                jobs: 1,
+                jobs,
                 replies: 4,
                 dead_letters: 1,
+                delay: 1,
             },
             produce_timeout: Duration::from_secs(2),
             ..KafkaSettings::default()
@@ -77,6 +84,16 @@ impl Kit {
 
     /// Starts a gateway with the types `echo` (waits) and `later` (does not).
     pub async fn gateway(&self, registry: RegistrySettings, grace: Duration) -> Running {
+        self.gateway_with(registry, grace, |_| {}).await
+    }
+
+    /// The same with what `tune` changes.
+    pub async fn gateway_with(
+        &self,
+        registry: RegistrySettings,
+        grace: Duration,
+        tune: impl FnOnce(&mut GatewayConfig),
+    ) -> Running {
         let echo = JobTypeSpec::new(HandlerSpec::Echo);
         let later = JobTypeSpec {
             mode: Mode::Async,
@@ -86,7 +103,7 @@ impl Kit {
             ("echo".parse().unwrap(), echo),
             ("later".parse().unwrap(), later),
         ]);
-        let gateway = Gateway::build(GatewayConfig {
+        let mut config = GatewayConfig {
             cluster: self.broker.cluster(),
             registry,
             store: self.store.clone(),
@@ -106,9 +123,9 @@ impl Kit {
             types,
             instance: "gateway-under-test".into(),
             recent_spans: None,
-        })
-        .await
-        .unwrap();
+        };
+        tune(&mut config);
+        let gateway = Gateway::build(config).await.unwrap();
         let shutdown = Shutdown::new(grace);
         Running {
             url: gateway.url(),
@@ -167,6 +184,8 @@ fn completed(job: &JobMessage) -> JobEvent {
         error: None,
         progress: None,
         timings: Some(Timings::default()),
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `tidegate dev`: a whole installation in one process, for trying things out.
 
+use std::collections::BTreeSet;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use tidegate_kafka::Durability;
 use tidegate_kafka::embedded::{EmbeddedBroker, EmbeddedRegistry};
 use tidegate_runtime::config::Loaded;
 use tidegate_runtime::{Readiness, RecentSpans, Shutdown};
+use tidegate_scheduler::{Scheduler, SchedulerSettings};
 use tidegate_worker::{Worker, WorkerSettings};
 
 use super::process;
-use super::{gateway, worker};
+use super::{gateway, scheduler, worker};
 use crate::cli::RoleArgs;
 use crate::exit::Failure;
 use crate::settings::Settings;
@@ -33,7 +36,8 @@ const NOT_USED: [&str; 5] = [
 
 /// Runs everything until it is told to stop.
 pub async fn run(args: RoleArgs) -> Result<(), Failure> {
-    let (loaded, types) = settings::load_dev(&args.with_listen("gateway.listen"))?;
+    let args = args.with_listen("gateway.listen");
+    let (loaded, types) = settings::load_dev(&args)?;
     let mut settings = loaded.value.clone();
     say_what_is_not_used(&loaded);
     let grace = settings.gateway.grace;
@@ -42,6 +46,9 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
     let broker = EmbeddedBroker::start_with(settings.kafka.clone(), &settings.topic_plan())
         .context("cannot start the embedded broker")?;
+    // Never dropped, however this ends: clients close on threads of their own, and would complain of a broker that went
+    // before them.
+    let broker = ManuallyDrop::new(broker);
     let registry = EmbeddedRegistry::start().context("cannot start the embedded registry")?;
     embed(&mut settings, &broker, &registry, dir.path());
 
@@ -53,6 +60,9 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let worker = worker::config(&settings, cluster(), metrics.clone(), instance).await?;
     let worker = Worker::build(worker).await;
     let worker = worker.map_err(|error| worker::refused(&loaded, error))?;
+    let scheduler = scheduler::config(&settings, cluster(), metrics.clone(), instance);
+    let scheduler = Scheduler::build(scheduler).await;
+    let scheduler = scheduler.map_err(|error| scheduler::refused(&loaded, error))?;
     let mut gateway = gateway::config(
         &settings,
         cluster(),
@@ -65,7 +75,11 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let gateway = gateway.map_err(|error| gateway::refused(&loaded, error))?;
     let url = gateway.url();
     output::line(format!("gateway listening on {url}"));
-    let ready = [gateway.readiness(), worker.readiness()];
+    let ready = [
+        gateway.readiness(),
+        worker.readiness(),
+        scheduler.readiness(),
+    ];
     // The worker first: what the gateway then takes is known there.
     let roles = vec![worker.types(), gateway.types()];
     process.follow_types(&settings.types, types, roles, ready.to_vec(), &metrics);
@@ -74,20 +88,21 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let stop = (Shutdown::new(grace / 2), Shutdown::new(grace / 2));
     let gateway = part(&process.shutdown, gateway.run(stop.0.clone()));
     let worker = part(&process.shutdown, worker.run(stop.1.clone()));
+    let scheduler = part(&process.shutdown, scheduler.run(stop.1.clone()));
     tokio::select! {
         () = process.shutdown.triggered() => {}
-        () = introduce(&settings, &url, &ready) => process.shutdown.triggered().await,
+        () = introduce(&settings, args.config.as_deref(), &url, &ready) => process.shutdown.triggered().await,
     }
     stop.0.trigger();
     let gateway = gateway.await.map_err(Failure::failed)?;
     stop.1.trigger();
     let worker = worker.await.map_err(Failure::failed)?;
+    let scheduler = scheduler.await.map_err(Failure::failed)?;
     gateway::close(&*store).await;
     process.end().await;
-    // Clients are still closing on threads of their own, and would complain of a broker that went before them.
-    std::mem::forget(broker);
     gateway.map_err(Failure::failed)?;
-    worker.map_err(Failure::failed)
+    worker.map_err(Failure::failed)?;
+    scheduler.map_err(Failure::failed)
 }
 
 /// Runs a role; when it ends, by itself or not, the others end too.
@@ -128,14 +143,17 @@ fn embed(
     settings.registry.register = true;
     let file = dir.join("store.db");
     settings.store.url = Secret::new(format!("sqlite:{}", file.display()));
-    // The gateway serves the metrics of both. A second port is only opened for those who ask for one.
+    // The gateway serves the metrics of all. A further port is only opened for those who ask for one.
     if settings.worker.listen == WorkerSettings::default().listen {
         settings.worker.listen = String::new();
+    }
+    if settings.scheduler.listen == SchedulerSettings::default().listen {
+        settings.scheduler.listen = String::new();
     }
 }
 
 /// Waits until jobs can be run, and says what to try.
-async fn introduce(settings: &Settings, url: &str, ready: &[Readiness]) {
+async fn introduce(settings: &Settings, config: Option<&Path>, url: &str, ready: &[Readiness]) {
     for role in ready {
         if let Err(report) = role.until_ready(READY).await {
             let reasons = report.conditions.iter().filter(|condition| !condition.ok);
@@ -147,6 +165,10 @@ async fn introduce(settings: &Settings, url: &str, ready: &[Readiness]) {
         }
     }
     output::line(introduction(settings, url));
+    let pools = pools_without_worker(settings);
+    if !pools.is_empty() {
+        output::line(own_worker(settings, config, &pools));
+    }
 }
 
 fn introduction(settings: &Settings, url: &str) -> String {
@@ -156,6 +178,7 @@ fn introduction(settings: &Settings, url: &str) -> String {
     let types: Vec<_> = settings.types.keys().map(|name| name.as_str()).collect();
     let types = types.join(", ");
     let registry = &settings.registry.url;
+    let tidegate = program();
     format!(
         "
 Ready. Everything is in this one process, and forgotten when it ends: the embedded broker and the
@@ -171,8 +194,40 @@ Try:
   curl -i {url}/v1/jobs/echo -H 'content-type: application/json' -d '{{\"hello\":\"tide\"}}'
   curl -i {url}/process-report -H 'content-type: application/json' -H 'prefer: wait=20' -d '{{\"reportType\":\"sales\",\"dateRange\":\"2025-01\"}}'
   kcat -b {brokers} -C -q -t {topic} -f '%k %h\\n' -e
-  tidegate trace --url {url} JOB-ID
-  tidegate topics tail replies --set kafka.brokers={brokers} --set registry.url={registry}"
+  {tidegate} trace --url {url} JOB-ID
+  {tidegate} topics tail replies --set kafka.brokers={brokers} --set registry.url={registry}"
+    )
+}
+
+/// This program as whoever reads that can call it: as it was called, by its path if it is not on the `PATH`.
+fn program() -> String {
+    let called = std::env::args().next();
+    output::shell_word(called.as_deref().unwrap_or("tidegate"))
+}
+
+/// Pools of job types that the worker in this process does not serve.
+fn pools_without_worker(settings: &Settings) -> BTreeSet<&Pool> {
+    let pools = settings.types.values().map(|spec| &spec.pool);
+    pools
+        .filter(|pool| !settings.worker.pools.contains(pool))
+        .collect()
+}
+
+/// The line that starts a worker of somebody's own for such pools: the ports in it are others at each start.
+fn own_worker(settings: &Settings, config: Option<&Path>, pools: &BTreeSet<&Pool>) -> String {
+    let names: Vec<_> = pools.iter().map(|pool| pool.as_str()).collect();
+    let from = match config.map(|file| std::path::absolute(file).unwrap_or(file.to_owned())) {
+        Some(file) => format!("--config {} ", output::shell_word(&file.to_string_lossy())),
+        None => String::new(),
+    };
+    format!(
+        "
+Jobs of the pool {} wait for a worker of your own. In its folder:
+  cargo run -- {from}--set 'worker.pools=[\"{}\"]' --set kafka.durability=single-broker --set kafka.brokers={} --set registry.url={}",
+        names.join(", "),
+        names.join("\",\""),
+        settings.kafka.brokers,
+        settings.registry.url,
     )
 }
 
@@ -194,11 +249,34 @@ mod tests {
             "echo, process-report, word-count",
             "curl -i http://127.0.0.1:8080/v1/jobs/echo -H",
             r#"-d '{"hello":"tide"}'"#,
-            "tidegate trace --url http://127.0.0.1:8080 JOB-ID",
-            "tidegate topics tail replies --set kafka.brokers=127.0.0.1:4242 --set registry.url=",
+            " trace --url http://127.0.0.1:8080 JOB-ID",
+            " topics tail replies --set kafka.brokers=127.0.0.1:4242 --set registry.url=",
             r"kcat -b 127.0.0.1:4242 -C -q -t tidegate.jobs.normal -f '%k %h\n' -e",
+            &program(),
         ] {
             assert!(said.contains(part), "no {part} in {said}");
         }
+    }
+    #[test]
+    fn a_pool_without_a_worker_is_named_with_the_line_that_starts_one() {
+        let args = SettingsArgs {
+            config: None,
+            set: vec![
+                "types.roman={handler={kind=\"custom\",name=\"roman\"},pool=\"numerals\"}"
+                    .to_owned(),
+            ],
+        };
+        let mut settings = settings::load_dev(&args).unwrap().0.value;
+        settings.kafka.brokers = "127.0.0.1:4242".to_owned();
+        settings.registry.url = "http://127.0.0.1:4343".to_owned();
+        let pools = pools_without_worker(&settings);
+        let said = own_worker(&settings, Some(Path::new("/a b/worker.toml")), &pools);
+        let line = r#"
+  cargo run -- --config '/a b/worker.toml' --set 'worker.pools=["numerals"]' --set kafka.durability=single-broker --set kafka.brokers=127.0.0.1:4242 --set registry.url=http://127.0.0.1:4343"#;
+        assert!(said.ends_with(line), "{said}");
+        assert!(said.contains("the pool numerals wait"), "{said}");
+
+        settings.worker.pools.push("numerals".parse().unwrap());
+        assert!(pools_without_worker(&settings).is_empty());
     }
 }

@@ -127,7 +127,9 @@ async fn look(settings: &Settings, id: JobId, status: Option<&Value>) -> Result<
     };
     let mut found = Found::default();
     let (mut partition, mut records) = (None, Vec::new());
-    for topic in jobs_topics(settings, status) {
+    let rungs = settings.kafka.delay_rungs.rungs().iter();
+    let rungs = rungs.map(|rung| cluster.topics().delay(*rung));
+    for topic in jobs_topics(settings, status).into_iter().chain(rungs) {
         records.extend(search.records(&topic, None).await?);
     }
     for record in records {
@@ -204,7 +206,8 @@ fn sent(record: &Record) -> Sent {
         place: place(record),
         at: record.timestamp.unwrap_or_default(),
         attempt: record.headers.attempt().unwrap_or_default(),
-        handed_on: record.headers.handed_on(),
+        parked: record.headers.parked(),
+        delayed: record.headers.due().is_ok(),
         size: record.payload.as_ref().map_or(0, |payload| payload.len()),
     }
 }

@@ -1,20 +1,47 @@
-//! `tidegate types`: the job types, looked at before any role reads them.
+//! `tidegate types`: the job types, looked at before any role reads them; and orders about those in force.
+
+use std::path::PathBuf;
 
 use serde_json::json;
-use tidegate_contract::{HandlerSpec, JobTypes, Mode};
+use tidegate_contract::{HandlerSpec, JobType, JobTypes, Mode};
 use tidegate_runtime::types::digest;
 
-use crate::cli::TypesCommand;
+use super::{client, listing};
+use crate::cli::{SettingsArgs, TypeArgs, TypesCommand};
 use crate::exit::Failure;
 use crate::{output, settings};
 
 /// Runs one of the commands.
-pub fn run(command: TypesCommand) -> Result<(), Failure> {
-    let TypesCommand::Check {
-        file,
-        mut settings,
-        json: as_json,
-    } = command;
+pub async fn run(command: TypesCommand) -> Result<(), Failure> {
+    match command {
+        TypesCommand::List(args) => listing::types(args).await,
+        TypesCommand::Pause(args) => order(args, "pause").await,
+        TypesCommand::Resume(args) => order(args, "resume").await,
+        TypesCommand::Check {
+            file,
+            settings,
+            json,
+        } => check(file, settings, json),
+    }
+}
+
+async fn order(args: TypeArgs, what: &str) -> Result<(), Failure> {
+    // What is no name is no part of a path either.
+    let name: JobType = args
+        .name
+        .parse()
+        .map_err(|error| Failure::usage(format!("{}: {error}", args.name)))?;
+    let path = format!("/v1/job-types/{name}/{what}");
+    let body = client::order(&args.gateway, &path, &json!({})).await?;
+    output::line(match body["until"].as_str() {
+        _ if args.json => body.to_string(),
+        Some(until) => format!("{name} is paused until {until}: jobs wait, those that run go on"),
+        None => format!("{name} is resumed: what waits begins within about a minute"),
+    });
+    Ok(())
+}
+
+fn check(file: Option<PathBuf>, mut settings: SettingsArgs, as_json: bool) -> Result<(), Failure> {
     if let Some(file) = file {
         let file = file.to_str().ok_or_else(|| {
             Failure::usage(format!("{}: its name is not UTF-8 text", file.display()))

@@ -20,8 +20,10 @@ pub struct Sent {
     /// The record's time.
     pub at: Millis,
     pub attempt: i32,
-    /// How often it had been handed on.
-    pub handed_on: u32,
+    /// How often it had been parked since its last attempt.
+    pub parked: u32,
+    /// It lay on the delay ladder, to go on from there.
+    pub delayed: bool,
     /// Of the value, in bytes.
     pub size: usize,
 }
@@ -79,10 +81,12 @@ pub fn lines(accepted: Millis, status: Option<&Value>, sent: &[Sent], said: &[Sa
 }
 
 fn of_sent(accepted: Millis, sent: &Sent) -> Line {
-    let what = match (sent.handed_on, sent.attempt) {
+    let what = match (sent.parked, sent.attempt) {
+        (0, _) if sent.delayed => "delayed".to_owned(),
+        (times, _) if sent.delayed => format!("parked ({times})"),
         (0, 0 | 1) => "submitted".to_owned(),
         (0, _) => "sent again".to_owned(),
-        (times, _) => format!("handed on ({times})"),
+        (times, _) => format!("back ({times})"),
     };
     Line {
         at: rfc3339(sent.at),
@@ -165,6 +169,12 @@ fn detail(event: &JobEvent) -> String {
             ms(timings.queue_us),
             ms(timings.handler_us)
         ));
+    }
+    if let Some(next) = event.next_attempt_at {
+        parts.push(format!("not before {}", rfc3339(next)));
+    }
+    if let Some(place) = &event.dead_letter {
+        parts.push(format!("dead letter {}/{}", place.partition, place.offset));
     }
     if event.kind == EventKind::Unknown {
         parts.push("a kind that this version does not know".to_owned());

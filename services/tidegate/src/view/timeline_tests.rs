@@ -20,12 +20,15 @@ fn event(kind: EventKind, after: Millis) -> JobEvent {
             created_at: ACCEPTED,
             deadline: ACCEPTED,
             trace_id: None,
+            retry_of: None,
         },
         source: "worker-1".to_owned(),
         outcome: None,
         error: None,
         progress: None,
         timings: None,
+        next_attempt_at: None,
+        dead_letter: None,
     }
 }
 
@@ -41,7 +44,7 @@ fn said(event: Result<JobEvent, String>, offset: i64, after: Millis) -> Said {
     }
 }
 
-fn sent(handed_on: u32, after: Millis) -> Sent {
+fn sent(parked: u32, after: Millis) -> Sent {
     Sent {
         place: Place {
             topic: "t.jobs.normal".to_owned(),
@@ -50,7 +53,8 @@ fn sent(handed_on: u32, after: Millis) -> Sent {
         },
         at: ACCEPTED + after,
         attempt: 1,
-        handed_on,
+        parked,
+        delayed: false,
         size: 90,
     }
 }
@@ -76,6 +80,7 @@ fn events_keep_the_order_of_the_log_and_late_ones_are_marked() {
         retryable: true,
         retry_after_ms: None,
         details: None,
+        attempts: None,
     });
     let mut progress = event(EventKind::Progress, 50);
     progress.progress = Some(Progress {
@@ -101,7 +106,7 @@ fn events_keep_the_order_of_the_log_and_late_ones_are_marked() {
     let expected = [
         ("submitted", 1, false),
         ("progress", 50, false),
-        ("handed on (1)", 55, false),
+        ("back (1)", 55, false),
         ("unreadable", 60, false),
         ("completed", 70, false),
         ("failed", 60, true),
@@ -151,4 +156,31 @@ fn a_status_alone_tells_a_little() {
         [("accepted", 0, ""), ("failed", 2500, "boom: it broke")]
     );
     assert!(super::lines(ACCEPTED, None, &[], &[]).is_empty());
+}
+
+#[test]
+fn a_retry_says_when_and_a_dead_letter_where() {
+    let mut retry = event(EventKind::RetryScheduled, 10);
+    retry.next_attempt_at = Some(ACCEPTED + 1_000);
+    let mut lost = event(EventKind::DeadLettered, 2_000);
+    lost.dead_letter = Some(tidegate_contract::DeadLetterPlace {
+        partition: 3,
+        offset: 17,
+    });
+    let mut waits = sent(0, 5);
+    waits.delayed = true;
+    let said = [said(Ok(retry), 0, 10), said(Ok(lost), 1, 2_000)];
+    let lines = lines(ACCEPTED, None, &[waits], &said);
+    let told: Vec<_> = lines
+        .iter()
+        .map(|l| (l.event.as_str(), l.detail.as_str()))
+        .collect();
+    assert_eq!(told[0].0, "delayed");
+    assert_eq!(
+        told[1..],
+        [
+            ("retry scheduled", "not before 2025-01-31T09:30:01.000Z"),
+            ("dead lettered", "dead letter 3/17"),
+        ]
+    );
 }

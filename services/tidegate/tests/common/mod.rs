@@ -189,3 +189,32 @@ pub async fn ready(url: &str) {
     })
     .await;
 }
+
+/// A running `dev`, to put commands to.
+pub struct Dev {
+    pub role: Role,
+    pub http: reqwest::Client,
+}
+
+impl Dev {
+    /// With these settings, once it is ready.
+    pub async fn start(settings: &[&str]) -> Self {
+        let mut arguments = vec!["dev", "--listen", "127.0.0.1:0"];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", *setting]));
+        let role = Role::start(&mut tidegate(&arguments));
+        ready(&role.url).await;
+        let http = reqwest::Client::new();
+        Self { role, http }
+    }
+
+    /// Runs a command against it to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        let all = [arguments, &["--url", &self.role.url]].concat();
+        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        let running = tokio::task::spawn_blocking(move || {
+            let all: Vec<_> = all.iter().map(String::as_str).collect();
+            run(&all)
+        });
+        running.await.unwrap()
+    }
+}

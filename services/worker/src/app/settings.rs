@@ -42,6 +42,8 @@ struct File {
     _store: IgnoredAny,
     #[serde(rename = "gateway")]
     _gateway: IgnoredAny,
+    #[serde(rename = "scheduler")]
+    _scheduler: IgnoredAny,
     #[serde(rename = "auth")]
     _auth: IgnoredAny,
     #[serde(rename = "routes")]

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use tidegate_contract::Outcome;
 use tidegate_contract::time::rfc3339;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 use super::limit::{Limited, Tail};
 use crate::handler::{Handler, JobContext, JobFailure};
@@ -70,7 +70,7 @@ impl Command {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let child = command.spawn().map_err(|e| {
+        let mut child = command.spawn().map_err(|e| {
             let program = &self.program;
             match e.kind() {
                 ErrorKind::NotFound => JobFailure::permanent(
@@ -91,6 +91,9 @@ impl Command {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Group {
             id: id.map(Pid::from_raw),
+            input: child.stdin.take(),
+            out: child.stdout.take(),
+            err: child.stderr.take(),
             child: Some(child),
         })
     }
@@ -100,11 +103,16 @@ impl Command {
 impl Handler for Command {
     async fn run(&self, cx: JobContext) -> Result<Outcome, JobFailure> {
         let mut group = self.spawn(&cx)?;
-        let Some(child) = group.child.as_mut() else {
-            return Err(lost());
-        };
-        let (Some(stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let id = group.id;
+        let Group {
+            child,
+            input: stdin,
+            out,
+            err,
+            ..
+        } = &mut group;
+        let (Some(child), Some(stdout), Some(stderr)) =
+            (child.as_mut(), out.as_mut(), err.as_mut())
         else {
             return Err(lost());
         };
@@ -134,7 +142,6 @@ impl Handler for Command {
                 tokio::try_join!(out, err, input).is_ok()
             };
             tokio::pin!(pipes);
-            let id = group.id;
             tokio::select! {
                 status = child.wait() => {
                     signal(id, Signal::SIGKILL);
@@ -192,9 +199,11 @@ fn lost() -> JobFailure {
 }
 
 /// Writes the body and closes the pipe. A program need not read what it does not want.
-async fn feed(mut stdin: ChildStdin, body: &[u8]) {
-    let _ = stdin.write_all(body).await;
-    let _ = stdin.shutdown().await;
+async fn feed(stdin: &mut Option<ChildStdin>, body: &[u8]) {
+    if let Some(pipe) = stdin {
+        let _ = pipe.write_all(body).await;
+    }
+    *stdin = None;
 }
 
 /// Reads to the end, or until `take` wants no more. Whether the end was reached.
@@ -249,6 +258,12 @@ fn signal(group: Option<Pid>, signal: Signal) {
 struct Group {
     id: Option<Pid>,
     child: Option<Child>,
+    /// Open until the body is written. Of a program that is cut off before that, it stays open until the program is
+    /// gone: an end of the input would tell it that it has the whole body.
+    input: Option<ChildStdin>,
+    /// Read to the end: a program that says on its way out that it goes would be killed by a pipe that nobody reads.
+    out: Option<ChildStdout>,
+    err: Option<ChildStderr>,
 }
 
 impl Group {
@@ -264,14 +279,33 @@ impl Drop for Group {
         };
         signal(self.id, Signal::SIGTERM);
         let killer = Killer(self.id);
+        let (input, out, err) = (self.input.take(), self.out.take(), self.err.take());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let _ = tokio::time::timeout(TERM_GRACE, child.wait()).await;
+                let ended = async {
+                    tokio::select! {
+                        _ = child.wait() => {}
+                        () = swallow(out, err) => {}
+                    }
+                };
+                let _ = tokio::time::timeout(TERM_GRACE, ended).await;
                 drop(killer);
                 let _ = child.wait().await;
+                drop(input);
             });
         }
     }
+}
+
+/// Reads what nobody wants any more. Never ends.
+async fn swallow(out: Option<ChildStdout>, err: Option<ChildStderr>) {
+    async fn one(pipe: Option<impl AsyncRead + Unpin>) {
+        if let Some(pipe) = pipe {
+            read(pipe, |_| true).await;
+        }
+    }
+    tokio::join!(one(out), one(err));
+    std::future::pending().await
 }
 
 /// Kills the group when dropped: after the grace, or at once where the runtime ends before it.

@@ -143,12 +143,14 @@ async fn what_a_program_leaves_behind_is_ended_with_it() {
 }
 
 /// Runs a script that writes the pids of its group into a file, cuts the handler off, and waits for all to be gone.
-async fn cut_off(script: &str) {
+async fn cut_off(script: &str, body: impl Into<Bytes>) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pids");
     let script = script.replace("PIDS", file.to_str().unwrap());
     let handler = Arc::new(program(&["sh", "-c", &script]));
-    let (cx, _) = JobContext::detached(job("command"));
+    let mut job = job("command");
+    job.body = body.into();
+    let (cx, _) = JobContext::detached(job);
     let task = tokio::spawn(async move { handler.run(cx).await });
     let until = Instant::now() + Duration::from_secs(10);
     let pids = loop {
@@ -169,13 +171,40 @@ async fn cut_off(script: &str) {
 
 #[tokio::test]
 async fn a_cut_ends_the_whole_group() {
-    cut_off("sleep 600 & printf '%s\\n%s\\n' $! $$ > PIDS; wait").await;
+    cut_off("sleep 600 & printf '%s\\n%s\\n' $! $$ > PIDS; wait", "").await;
+}
+
+#[tokio::test]
+async fn who_speaks_of_its_end_has_the_time_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let last_words = directory.path().join("words");
+    // On the way out it writes to both pipes before it does what it has to do.
+    let script = format!(
+        "trap 'echo ends; echo ends >&2; echo done >{}; exit' TERM; printf '%s\\n%s\\n' $$ $$ > PIDS; while :; do sleep 0.1; done",
+        last_words.display()
+    );
+    cut_off(&script, "").await;
+    assert_eq!(std::fs::read_to_string(last_words).unwrap(), "done\n");
 }
 
 #[tokio::test]
 async fn who_ignores_the_word_is_killed_after_the_grace() {
     cut_off(
         "trap '' TERM; sleep 600 & printf '%s\\n%s\\n' $! $$ > PIDS; while :; do sleep 1; done",
+        "",
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_cut_off_never_takes_a_part_of_its_input_for_the_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = directory.path().join("taken");
+    let script = format!(
+        "trap cut=yes TERM; printf '%s\n%s\n' $$ $$ > PIDS; until [ $cut ]; do sleep 0.01; done; cat > {0}.part; mv {0}.part {0}",
+        taken.display()
+    );
+    // More than the pipe holds: the rest is not written any more.
+    cut_off(&script, vec![b'x'; 900_000]).await;
+    assert!(!taken.exists());
 }

@@ -4,12 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use tidegate_contract::{HandlerSpec, JobTypeSpec, JobTypes, Pair, Pool};
+use tidegate_contract::{BreakerPolicy, HandlerSpec, JobTypeSpec, JobTypes, Pair, Pool, Timings};
+use tidegate_runtime::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::Repertoire;
+use super::breaker::Said;
+use super::targets::said;
 use crate::context::{Attempt, JobContext};
+use crate::events::What;
 use crate::handler::{Handler, Handlers, JobFailure};
 use crate::testing::job;
 
@@ -17,6 +21,7 @@ fn handler(url: &str, max_answer_bytes: usize) -> Arc<dyn Handler> {
     let spec = HandlerSpec::Http {
         url: url.to_owned(),
         max_answer_bytes,
+        breaker: BreakerPolicy::default(),
     };
     let types: JobTypes = [("post".parse().unwrap(), JobTypeSpec::new(spec))].into();
     let built = Repertoire::build(&types, &[Pool::default()], &Handlers::new(), None);
@@ -39,6 +44,12 @@ fn context() -> JobContext {
 
 async fn failure(url: &str) -> JobFailure {
     handler(url, 1000).run(context()).await.unwrap_err()
+}
+
+/// What the end of an attempt there tells of the target.
+async fn told(url: &str) -> Said {
+    let ended = handler(url, 1000).run(context()).await;
+    said(&What::ended(ended, Timings::default()))
 }
 
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
@@ -187,6 +198,66 @@ async fn a_status_says_whether_to_try_again() {
             ("http-redirect", false)
         );
     }
+}
+
+#[tokio::test]
+async fn a_target_is_down_where_nobody_answers_and_not_where_the_answer_is_bad() {
+    let (url, _) = serve().await;
+    for code in [502, 503, 504] {
+        assert_eq!(told(&format!("{url}/status/{code}")).await, Said::Down);
+    }
+    for code in [201, 302, 400, 404, 408, 429, 500, 501, 505] {
+        assert_eq!(told(&format!("{url}/status/{code}")).await, Said::Up);
+    }
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = format!("http://{}/", silent.local_addr().unwrap());
+    assert_eq!(told(&refused).await, Said::Down);
+    let (large, small) = (b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", b"");
+    assert_eq!(told(&raw(large, 0, true).await).await, Said::Up);
+    assert_eq!(told(&raw(small, 0, false).await).await, Said::Down, "reset");
+    let large = b"HTTP/1.1 503 No\r\ncontent-length: 9999\r\n\r\n";
+    assert_eq!(told(&raw(large, 0, true).await).await, Said::Down);
+    for code in ["panic", "http-request"] {
+        let failed = What::Failed(JobFailure::retryable(code, ""), None);
+        assert_eq!(said(&failed), Said::Nothing, "{code}");
+    }
+    let overtime = What::Failed(JobFailure::retryable("timeout", ""), None);
+    for late in [overtime, What::Expired(String::new(), None)] {
+        assert_eq!(said(&late), Said::NoAnswer);
+    }
+}
+
+#[tokio::test]
+async fn other_settings_of_a_type_do_not_open_the_way_to_a_target_that_is_down() {
+    let types = |max_answer_bytes| {
+        let spec = HandlerSpec::Http {
+            url: "http://127.0.0.1:1/".to_owned(),
+            max_answer_bytes,
+            breaker: BreakerPolicy::default(),
+        };
+        JobTypes::from([("post".parse().unwrap(), JobTypeSpec::new(spec))])
+    };
+    let build = |types: &JobTypes, before: Option<(&JobTypes, &Repertoire)>| {
+        Repertoire::build(types, &[Pool::default()], &Handlers::new(), before).unwrap()
+    };
+    let gate = |built: &Repertoire| {
+        let runnable = built.get(&"post".parse().unwrap()).unwrap();
+        runnable.gate.clone().unwrap()
+    };
+    let (first, second) = (types(1), types(2));
+    let built = build(&first, None);
+    for _ in 0..BreakerPolicy::default().failures {
+        let refused = What::Failed(JobFailure::retryable("http-connect", ""), None);
+        let entered = gate(&built).enter().unwrap();
+        entered.ended(&refused, &Metrics::new([""; 0]));
+    }
+    // With the handler as it was, and with one made anew.
+    for types in [&first, &second] {
+        let rebuilt = build(types, Some((&first, &built)));
+        assert!(!gate(&rebuilt).lets_in());
+    }
+    assert!(gate(&build(&second, None)).lets_in());
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! The built-in handlers, and which handler runs which type.
 
+mod breaker;
+#[cfg(test)]
+mod breaker_tests;
 mod command;
 #[cfg(test)]
 mod command_tests;
@@ -8,13 +11,16 @@ mod http;
 #[cfg(test)]
 mod http_tests;
 mod limit;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_contract::{HandlerSpec, JobId, JobType, JobTypes, Pool};
+use tidegate_contract::{HandlerSpec, JobId, JobType, JobTypes, Pool, RetryPolicy};
 
+use self::targets::Targets;
+pub(crate) use self::targets::{Entered, Gate};
 use crate::handler::{Handler, Handlers};
 
 /// How one type is run here.
@@ -23,15 +29,20 @@ pub(crate) struct Runnable {
     pub handler: Arc<dyn Handler>,
     /// Longest run of one attempt.
     pub timeout: Duration,
+    /// What follows a failed one.
+    pub retry: Arc<RetryPolicy>,
+    /// What its attempts pass first, where its target has a breaker.
+    pub gate: Option<Gate>,
 }
 
 /// What this worker can run, and where the rest belongs.
 pub(crate) struct Repertoire {
     runnable: BTreeMap<JobType, Runnable>,
-    /// Types of other pools: a record of one on our topics is handed on to its pool.
+    /// Types of other pools: a record of one on our topics comes back in its pool.
     elsewhere: BTreeMap<JobType, Pool>,
     /// Custom types whose handler is not registered in this process.
     missing: Vec<(JobType, String)>,
+    targets: Targets,
 }
 
 /// How one job is run, by its id.
@@ -47,7 +58,7 @@ pub struct BadHandler {
 
 impl Repertoire {
     /// The handlers of every type in `pools`. Custom ones that are not among `custom` are unknown here. A type whose
-    /// handler is as it was `before` keeps it, with its connections.
+    /// handler is as it was `before` keeps it, with its connections; a target keeps its breaker.
     pub(crate) fn build(
         types: &JobTypes,
         pools: &[Pool],
@@ -59,6 +70,7 @@ impl Repertoire {
             runnable: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             missing: Vec::new(),
+            targets: Targets::default(),
         };
         for (job_type, spec) in types {
             if !pools.contains(&spec.pool) {
@@ -69,6 +81,8 @@ impl Repertoire {
                 job_type: job_type.clone(),
                 problem,
             };
+            let known = before.map(|(_, built)| &built.targets);
+            let gate = built.targets.gate(&spec.handler, known);
             let kept = before.and_then(|(types, built)| {
                 let same = types.get(job_type)?.handler == spec.handler;
                 built.get(job_type).filter(|_| same)
@@ -77,6 +91,8 @@ impl Repertoire {
                 let kept = Runnable {
                     handler: Arc::clone(&kept.handler),
                     timeout: spec.attempt_timeout,
+                    retry: Arc::new(spec.retry.clone()),
+                    gate,
                 };
                 built.runnable.insert(job_type.clone(), kept);
                 continue;
@@ -86,6 +102,7 @@ impl Repertoire {
                 HandlerSpec::Http {
                     url,
                     max_answer_bytes,
+                    ..
                 } => {
                     let client = client.clone().map_err(bad)?;
                     Arc::new(http::Http::new(client, url, *max_answer_bytes).map_err(bad)?)
@@ -103,10 +120,13 @@ impl Repertoire {
                     }
                 },
             };
-            let timeout = spec.attempt_timeout;
-            built
-                .runnable
-                .insert(job_type.clone(), Runnable { handler, timeout });
+            let runnable = Runnable {
+                handler,
+                timeout: spec.attempt_timeout,
+                retry: Arc::new(spec.retry.clone()),
+                gate,
+            };
+            built.runnable.insert(job_type.clone(), runnable);
         }
         Ok(built)
     }
@@ -127,9 +147,14 @@ impl Repertoire {
             tracing::warn!(
                 %job_type,
                 handler,
-                "no handler of this name is built into this worker: jobs of this type are handed on"
+                "no handler of this name is built into this worker: jobs of this type are parked"
             );
         }
+    }
+
+    /// The names of the servers that have a breaker here.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
+        self.targets.names()
     }
 
     /// The types run here.

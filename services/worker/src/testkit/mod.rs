@@ -35,7 +35,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tidegate_contract::{JobId, JobMessage, Pair, Pool, RequestInfo, Tenant, Tier, now_millis};
+use tidegate_contract::{
+    JobId, JobMessage, Pair, Pool, RequestInfo, RetryPolicy, Tenant, Tier, now_millis,
+};
 
 use crate::handler::Handler;
 use crate::handlers::Runnable;
@@ -233,6 +235,9 @@ impl TestJob {
         let runnable = Runnable {
             handler: Arc::new(handler),
             timeout: self.attempt_timeout,
+            // One attempt a call: how it ends is what the test asks.
+            retry: Arc::new(RetryPolicy::never()),
+            gate: None,
         };
         let limit = self.attempt_timeout.min(self.deadline) + SLACK;
         let job = self.message()?;
@@ -268,6 +273,10 @@ impl TestJob {
             },
             content_type: self.content_type,
             body: self.body,
+            serial_key: None,
+            not_before: None,
+            retry_of: None,
+            redrives: 0,
         })
     }
 }

@@ -18,7 +18,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// How it ended: completed, failed or expired.
+    /// How it ended: completed, failed or expired. The kit makes one attempt, whatever the failure.
     pub fn kind(&self) -> EventKind {
         self.end.kind
     }

@@ -100,6 +100,7 @@ impl Stack {
         settings.partitions.jobs = 1;
         settings.partitions.replies = 1;
         settings.partitions.dead_letters = 1;
+        settings.partitions.delay = 1;
         let plan = topic_plan(&settings, &[Pool::default()], Duration::from_secs(3600));
         let broker = EmbeddedBroker::start_with(settings, &plan).map_err(broken)?;
         let registry = EmbeddedRegistry::start().map_err(broken)?;
@@ -148,6 +149,8 @@ impl Stack {
             runnable: Runnable {
                 handler,
                 timeout: runnable.timeout,
+                retry: runnable.retry,
+                gate: None,
             },
             events,
         };

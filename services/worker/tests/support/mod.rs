@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tidegate_contract::headers::TRACEPARENT;
 use tidegate_contract::{
-    DeadLetter, EventKind, HandlerSpec, JobEvent, JobId, JobMessage, JobTypeSpec, JobTypes,
-    Outcome, Pool, RecordHeaders, RequestInfo, Tenant, Tier, now_millis,
+    DeadLetter, EventKind, HandlerSpec, JobEvent, JobId, JobMessage, JobTypeSpec, JobTypes, Ladder,
+    OffsetTracker, Outcome, Pool, RecordHeaders, RequestInfo, RetryPolicy, Tenant, Tier,
+    now_millis,
 };
 use tidegate_kafka::embedded::{EmbeddedBroker, EmbeddedRegistry};
 use tidegate_kafka::{
@@ -28,6 +29,8 @@ use tidegate_worker::{
 
 /// Longest wait for something that must happen. The mock broker takes 15 s for a second member of a group.
 pub const LIMIT: Duration = Duration::from_secs(40);
+/// The delays of the ladder.
+pub const RUNGS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 pub const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 /// Everything but workers.
@@ -58,6 +61,18 @@ pub struct Running {
     pub task: tokio::task::JoinHandle<()>,
 }
 
+/// Settings of all who are to find the topics of a rig.
+pub fn kafka() -> KafkaSettings {
+    let mut settings = KafkaSettings::default();
+    settings.partitions.jobs = 2;
+    settings.partitions.replies = 4;
+    settings.partitions.dead_letters = 1;
+    settings.partitions.delay = 1;
+    settings.delay_rungs = Ladder::new(&RUNGS).unwrap();
+    settings.max_record_bytes = 64 << 10;
+    settings
+}
+
 impl Rig {
     /// Jobs topics with 2 partitions, replies with 4, dead letters with 1.
     pub async fn start() -> Self {
@@ -68,11 +83,7 @@ impl Rig {
     pub async fn start_behind<F: Future<Output = String>>(
         replace: impl FnOnce(String) -> F,
     ) -> Self {
-        let mut settings = KafkaSettings::default();
-        settings.partitions.jobs = 2;
-        settings.partitions.replies = 4;
-        settings.partitions.dead_letters = 1;
-        settings.max_record_bytes = 64 << 10;
+        let settings = kafka();
         let plan = topic_plan(&settings, &[Pool::default()], Duration::from_secs(60));
         let broker = EmbeddedBroker::start_with(settings, &plan).unwrap();
         let registry = EmbeddedRegistry::start().unwrap();
@@ -183,6 +194,10 @@ impl Rig {
             request: RequestInfo::default(),
             content_type: Some("text/plain".to_owned()),
             body: Bytes::from(body.to_owned()),
+            serial_key: None,
+            not_before: None,
+            retry_of: None,
+            redrives: 0,
         }
     }
 
@@ -249,6 +264,50 @@ impl Rig {
 
     /// What the workers' group of the normal tier has committed of a partition. Asks without joining the group.
     pub async fn committed(&self, partition: i32) -> Option<i64> {
+        Some(self.committed_whole(partition).await?.0)
+    }
+
+    /// How many records above the committed offset are known to be done.
+    pub async fn done_above(&self, partition: i32) -> u64 {
+        let Some((offset, metadata)) = self.committed_whole(partition).await else {
+            return 0;
+        };
+        let restored = OffsetTracker::new().restore(offset, &metadata, None);
+        restored.unwrap().done
+    }
+
+    /// Commits in the name of the group, as a program of others would that is no member of it.
+    pub async fn commit_as_another(&self, partition: i32, offset: i64, metadata: &str) {
+        let (asking, topic) = self.asking();
+        let metadata = metadata.to_owned();
+        let committed = tokio::task::spawn_blocking(move || {
+            let mut list = TopicPartitionList::new();
+            let mut element = list.add_partition(&topic, partition);
+            element.set_offset(Offset::Offset(offset)).unwrap();
+            element.set_metadata(&metadata);
+            asking.commit(&list, CommitMode::Sync)
+        });
+        committed.await.unwrap().unwrap();
+    }
+
+    async fn committed_whole(&self, partition: i32) -> Option<(i64, String)> {
+        let (asking, topic) = self.asking();
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition);
+            let found = asking.committed_offsets(list, Duration::from_secs(10));
+            let found = found.unwrap();
+            let element = &found.elements()[0];
+            (element.offset(), element.metadata().to_owned())
+        });
+        match asked.await.unwrap() {
+            (Offset::Offset(offset), metadata) => Some((offset, metadata)),
+            _ => None,
+        }
+    }
+
+    /// A client with the name of the workers' group of the normal tier that is no member, and their topic.
+    fn asking(&self) -> (BaseConsumer, String) {
         let cluster = self.broker.cluster();
         let (pool, tier) = (Pool::default(), Tier::Normal);
         let topic = cluster.topics().jobs(&pool, tier);
@@ -258,22 +317,24 @@ impl Rig {
             .set("group.id", group)
             .create()
             .unwrap();
-        let asked = tokio::task::spawn_blocking(move || {
-            let mut list = TopicPartitionList::new();
-            list.add_partition(&topic, partition);
-            let found = asking.committed_offsets(list, Duration::from_secs(10));
-            found.unwrap().elements()[0].offset()
-        });
-        match asked.await.unwrap() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        }
+        (asking, topic)
     }
 
     /// Everything on a partition of the normal tier from its beginning to now.
     pub async fn jobs_of(&self, partition: i32) -> Vec<Record> {
+        let topics = self.broker.cluster().topics().clone();
+        let topic = topics.jobs(&Pool::default(), Tier::Normal);
+        self.records_of(topic, partition).await
+    }
+
+    /// Everything on a rung of the ladder.
+    pub async fn delayed(&self, rung: Duration) -> Vec<Record> {
+        let topic = self.broker.cluster().topics().delay(rung);
+        self.records_of(topic, 0).await
+    }
+
+    async fn records_of(&self, topic: String, partition: i32) -> Vec<Record> {
         let cluster = self.broker.cluster();
-        let topic = cluster.topics().jobs(&Pool::default(), Tier::Normal);
         let reader = cluster.assigned_consumer_of(&topic, "test-jobs").unwrap();
         reader.assign(partition, 0).unwrap();
         let (_, end) = reader.watermarks(partition).await.unwrap();
@@ -324,7 +385,7 @@ pub fn settings() -> WorkerSettings {
     WorkerSettings {
         listen: String::new(),
         concurrency: 8,
-        hand_on_after: Duration::from_millis(200),
+        park_after: Duration::from_millis(200),
         grace: Duration::from_secs(5),
         probe_every: Duration::from_millis(200),
         ..WorkerSettings::default()
@@ -340,7 +401,14 @@ pub fn custom(name: &str) -> HandlerSpec {
 pub fn types<'a>(specs: impl IntoIterator<Item = (&'a str, HandlerSpec)>) -> JobTypes {
     specs
         .into_iter()
-        .map(|(name, spec)| (name.parse().unwrap(), JobTypeSpec::new(spec)))
+        .map(|(name, handler)| {
+            // How a failure ends a job is what most tests ask; retries have tests of their own.
+            let spec = JobTypeSpec {
+                retry: RetryPolicy::never(),
+                ..JobTypeSpec::new(handler)
+            };
+            (name.parse().unwrap(), spec)
+        })
         .collect()
 }
 

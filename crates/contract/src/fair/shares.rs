@@ -1,13 +1,13 @@
-//! Whose turn it is: plain weighted shares between lanes (a lane is one pool and tier).
-//!
-//! Smooth weighted round robin, the scheme that nginx uses between upstreams: every lane that has work earns its
-//! weight each turn, the richest goes and pays what all earned together. Turns of a lane are spread evenly rather
-//! than in bursts, and no lane with work starves: one of weight `w` among lanes of weight `W` in all waits for
-//! fewer than `2·W/w` turns.
+//! Weighted shares between lanes.
 
-/// The state between turns.
+/// Smooth weighted round robin, the scheme that nginx uses between upstreams: every lane that has work earns its
+/// weight each turn, the richest goes and pays what all earned together. Turns of a lane are spread evenly rather
+/// than in bursts, and no lane with work starves: one of weight `w` among lanes of weight `W` in all waits for
+/// fewer than `2·W/w` turns.
+///
+/// Shares are of turns, not of time: a lane whose jobs run for longer holds more slots.
 #[derive(Clone, Debug)]
-pub struct Chooser {
+pub struct Shares {
     lanes: Vec<Share>,
 }
 
@@ -17,8 +17,8 @@ struct Share {
     credit: i64,
 }
 
-impl Chooser {
-    /// Lanes by their weights; the answer of [`Chooser::next`] is an index into these.
+impl Shares {
+    /// Lanes by their weights; the answer of [`Shares::next`] is an index into these. A weight of 0 counts as 1.
     pub fn new(weights: impl IntoIterator<Item = u32>) -> Self {
         let lanes = weights
             .into_iter()
@@ -33,26 +33,23 @@ impl Chooser {
     /// The lane that goes next among those that have work; `None` if none has.
     ///
     /// A lane without work neither saves up nor stays in debt: it begins at nothing when it has work again.
-    pub fn next(&mut self, has_work: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn next(&mut self, mut has_work: impl FnMut(usize) -> bool) -> Option<usize> {
         let mut total = 0;
-        let mut best: Option<usize> = None;
-        for index in 0..self.lanes.len() {
-            let lane = &mut self.lanes[index];
+        let mut best: Option<(usize, i64)> = None;
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
             if !has_work(index) {
                 lane.credit = 0;
                 continue;
             }
             lane.credit += lane.weight;
             total += lane.weight;
-            let credit = lane.credit;
-            if best.is_none_or(|best| credit > self.lanes[best].credit) {
-                best = Some(index);
+            if best.is_none_or(|(_, credit)| lane.credit > credit) {
+                best = Some((index, lane.credit));
             }
         }
-        if let Some(best) = best {
-            self.lanes[best].credit -= total;
-        }
-        best
+        let (best, _) = best?;
+        self.lanes[best].credit -= total;
+        Some(best)
     }
 }
 
@@ -63,22 +60,22 @@ mod tests {
 
     #[test]
     fn shares_are_spread_and_not_in_bursts() {
-        let mut chooser = Chooser::new([4, 2, 1]);
-        let turns: Vec<_> = (0..7).filter_map(|_| chooser.next(|_| true)).collect();
+        let mut shares = Shares::new([4, 2, 1]);
+        let turns: Vec<_> = (0..7).filter_map(|_| shares.next(|_| true)).collect();
         assert_eq!(turns, [0, 1, 0, 2, 0, 1, 0]);
-        assert_eq!(chooser.next(|_| false), None);
-        assert_eq!(chooser.next(|index| index == 2), Some(2));
+        assert_eq!(shares.next(|_| false), None);
+        assert_eq!(shares.next(|index| index == 2), Some(2));
     }
 
     proptest! {
         /// Over a full round every busy lane has exactly its share.
         #[test]
         fn shares_are_exact(weights in prop::collection::vec(1u32..20, 1..6)) {
-            let mut chooser = Chooser::new(weights.clone());
+            let mut shares = Shares::new(weights.clone());
             let round: u32 = weights.iter().sum();
             let mut turns = vec![0; weights.len()];
             for _ in 0..round * 3 {
-                turns[chooser.next(|_| true).unwrap()] += 1;
+                turns[shares.next(|_| true).unwrap()] += 1;
             }
             for (turns, weight) in turns.iter().zip(&weights) {
                 prop_assert_eq!(*turns, weight * 3);
@@ -91,13 +88,13 @@ mod tests {
             weights in prop::collection::vec(1u32..20, 2..6),
             busy in prop::collection::vec(prop::collection::vec(any::<bool>(), 6), 1..200),
         ) {
-            let mut chooser = Chooser::new(weights.clone());
+            let mut shares = Shares::new(weights.clone());
             let total: u32 = weights.iter().sum();
             let mut waited = 0;
             for turn in busy {
                 // Lane 0 always has work, the others come and go.
                 let has_work = |index: usize| index == 0 || turn[index];
-                let chosen = chooser.next(has_work).unwrap();
+                let chosen = shares.next(has_work).unwrap();
                 prop_assert!(has_work(chosen));
                 waited = if chosen == 0 { 0 } else { waited + 1 };
                 prop_assert!(waited <= 2 * total / weights[0] + 1);
