@@ -40,7 +40,7 @@ pub struct JobMessage {
     /// What the client sent, unchanged.
     #[serde(with = "body")]
     pub body: Bytes,
-    /// Jobs of one key run one at a time. Reserved: set by nobody in this version.
+    /// Jobs of one key run one at a time, in the order of their first attempts.
     pub serial_key: Option<String>,
     /// The client asked for the first attempt not to begin before this.
     pub not_before: Option<Millis>,

@@ -16,6 +16,7 @@ pub mod called_off;
 pub mod control;
 pub mod event;
 pub mod fair;
+pub mod follow_up;
 pub mod handover;
 pub mod headers;
 pub mod id;
@@ -44,6 +45,7 @@ pub use event::{
     DeadLetter, DeadLetterPlace, EventKind, FaultSource, JobError, JobEvent, JobSummary, Outcome,
     Progress, Timings,
 };
+pub use follow_up::{BadEvents, CallbackEvent, EventFilter, FollowUpKind, FollowUpSpec};
 pub use headers::{HeaderError, RecordHeaders};
 pub use id::{JobId, MalformedId};
 pub use job::{JobMessage, Pair, RequestInfo};

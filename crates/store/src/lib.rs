@@ -11,6 +11,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod follow_ups;
 mod inserter;
 mod inspect;
 mod keys;
@@ -29,6 +30,10 @@ mod types;
 use std::sync::Arc;
 
 pub use error::StoreError;
+pub use follow_ups::{
+    Attempt, EndpointRow, FollowUp, FollowUpState, FollowUps, Recover, Take, Then, Waiting,
+    endpoint_key,
+};
 pub use inserter::Inserter;
 pub use inspect::{Inspection, Tables};
 pub use keys::{Glimpse, KeyState, KeyedJob, NewKey, Reserved};

@@ -9,14 +9,15 @@ use ::url::Url;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Response, redirect};
+use tidegate_callbacks::{
+    BadUrl, CallbackRules, Lookup, ResolveError, Resolver, Shared, SystemLookup,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::Delivery;
-use crate::resolve::{Lookup, ResolveError, Resolver, Shared, SystemLookup};
 use crate::schedule::retry_after;
 use crate::settings::Limits;
 use crate::sign::Signed;
-use crate::url::{BadUrl, CallbackRules};
 
 /// What is kept of an answer's body, in bytes: enough to see what the other side says.
 const KEEP: usize = 1024;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::address::{Policy, Rule};
+use tidegate_callbacks::{Policy, Rule};
 
 /// No test waits longer for anything: what hangs is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);

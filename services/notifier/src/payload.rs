@@ -7,9 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tidegate_contract::media::is_json;
 use tidegate_contract::time::rfc3339;
-use tidegate_contract::{JobError, JobId, JobSummary, Millis, Outcome};
-
-use crate::events::CallbackEvent;
+use tidegate_contract::{CallbackEvent, JobError, JobId, JobSummary, Millis, Outcome};
 
 /// A job that has ended.
 #[derive(Clone, Copy, Debug)]

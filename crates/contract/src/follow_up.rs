@@ -1,9 +1,76 @@
-//! What a callback can tell of, and what of it a client asks for. Pure.
+//! What a job's end causes, as the job itself says: callbacks and e-mails, and which ends they are for. Pure.
 
 use std::fmt;
 use std::str::FromStr;
 
-use tidegate_contract::{EventKind, Status};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::event::EventKind;
+use crate::status::Status;
+
+/// How somebody is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FollowUpKind {
+    /// A signed request to a URL.
+    Callback,
+    /// A message to an address.
+    Email,
+}
+
+impl FollowUpKind {
+    /// Every kind.
+    pub const ALL: [FollowUpKind; 2] = [FollowUpKind::Callback, FollowUpKind::Email];
+
+    /// The name in records and rows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FollowUpKind::Callback => "callback",
+            FollowUpKind::Email => "email",
+        }
+    }
+
+    /// The kind of that name; `None` for one of a newer version, which this one passes over.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for FollowUpKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a job asks for: settled when it is accepted, and carried in its record and in its events, so that whoever has
+/// one of these knows it. The fields are texts as they lie in Avro, because a newer version may know more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowUpSpec {
+    /// See [`FollowUpKind`].
+    pub kind: String,
+    /// The URL or the address.
+    pub target: String,
+    /// The ends it is for, as [`EventFilter`] writes them.
+    pub events: String,
+}
+
+impl FollowUpSpec {
+    /// A follow-up of that kind.
+    pub fn new(kind: FollowUpKind, target: String, events: EventFilter) -> Self {
+        Self {
+            kind: kind.as_str().to_owned(),
+            target,
+            events: events.to_string(),
+        }
+    }
+
+    /// What it is if a job ends so; `None` if that end is not asked for, or if this version does not know what to do.
+    pub fn wanted_at(&self, status: Status) -> Option<FollowUpKind> {
+        let filter: EventFilter = self.events.parse().ok()?;
+        let event = CallbackEvent::of(status)?;
+        filter.wants(event).then(|| FollowUpKind::of(&self.kind))?
+    }
+}
 
 /// The end of a job, as callbacks name it: `job.` and the name of the event, in the letters that Standard Webhooks
 /// recommend.
@@ -151,10 +218,39 @@ impl fmt::Debug for EventFilter {
     }
 }
 
+impl Serialize for EventFilter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_follow_up_is_for_the_ends_that_it_names() {
+        let events = "job.failed".parse().unwrap();
+        let mut spec =
+            FollowUpSpec::new(FollowUpKind::Callback, "https://a.example/".into(), events);
+        assert_eq!(spec.wanted_at(Status::Failed), Some(FollowUpKind::Callback));
+        assert_eq!(spec.wanted_at(Status::Completed), None);
+        assert_eq!(spec.wanted_at(Status::Processing), None);
+        // Of a newer version.
+        spec.kind = "fax".to_owned();
+        assert_eq!(spec.wanted_at(Status::Failed), None);
+        spec.kind = "callback".to_owned();
+        spec.events = "job.failed, job.paused".to_owned();
+        assert_eq!(spec.wanted_at(Status::Failed), None);
+    }
 
     #[test]
     fn every_end_of_a_job_is_an_event_and_nothing_else_is() {

@@ -73,17 +73,22 @@ impl Lookup for SystemLookup {
 }
 
 /// Gives the HTTP client only addresses that the policy permits.
-pub(crate) struct Resolver<L> {
+pub struct Resolver<L> {
     policy: Policy,
     lookup: L,
 }
 
 impl<L: Lookup> Resolver<L> {
-    pub(crate) fn new(policy: Policy, lookup: L) -> Self {
+    /// A resolver that gives away only what the policy permits.
+    pub fn new(policy: Policy, lookup: L) -> Self {
         Self { policy, lookup }
     }
 
-    pub(crate) async fn permitted(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    /// The addresses of a name that may be called.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn permitted(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let unknown = |cause: String| ResolveError::Unknown {
             name: name.to_owned(),
             cause,
@@ -111,7 +116,7 @@ impl<L: Lookup> Resolver<L> {
 }
 
 /// A handle for the HTTP client, whose futures outlive the call.
-pub(crate) struct Shared<L>(pub(crate) Arc<Resolver<L>>);
+pub struct Shared<L>(pub Arc<Resolver<L>>);
 
 impl<L: Lookup> Resolve for Shared<L> {
     fn resolve(&self, name: Name) -> Resolving {
