@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) under_way: Option<UnderWay>,
     /// Somebody waits for the next one.
     pub(crate) urgent: bool,
+    /// Records done since the last one was made.
+    pub(crate) done: usize,
     /// Nothing runs here any more, and nothing will.
     pub(crate) all_ended: bool,
 }

@@ -15,6 +15,10 @@ use tidegate_kafka::{Committed, OnRevoke, Position};
 
 use crate::lane::{Lane, Place, State};
 
+/// So many records are done: the next commit does not wait for its time. After a crash about so many are done again, and
+/// not as many as a fast worker does between two ticks.
+const COMMIT_AFTER: usize = 50;
+
 /// A partition under one assignment.
 pub(crate) struct Assigned {
     pub(crate) epoch: u64,
@@ -154,12 +158,19 @@ impl Place {
     /// The record is done: its outcome is acknowledged. After a revocation this changes nothing; the next owner
     /// will do the record again.
     pub(crate) fn complete(&self) {
-        if let Some(assigned) = self.lane.lock().current(self) {
-            assigned.tracker.complete(self.offset);
-            assigned.written.remove(&self.offset);
-            return;
+        let mut state = self.lane.lock();
+        let Some(assigned) = state.current(self) else {
+            drop(state);
+            return self.ended_elsewhere(true);
+        };
+        assigned.tracker.complete(self.offset);
+        assigned.written.remove(&self.offset);
+        state.done += 1;
+        if state.done == COMMIT_AFTER {
+            state.urgent = true;
+            drop(state);
+            self.lane.commit_wanted.notify_one();
         }
-        self.ended_elsewhere(true);
     }
 
     /// Its handler was cut off: whoever has the partition may begin it again.
@@ -344,7 +355,7 @@ impl Lane {
         if state.under_way.is_some() {
             return Vec::new();
         }
-        state.urgent = false;
+        (state.urgent, state.done) = (false, 0);
         let (mut positions, mut versions) = (Vec::new(), Vec::new());
         for (partition, assigned) in &mut state.partitions {
             let version = assigned.tracker.version();

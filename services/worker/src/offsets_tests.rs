@@ -189,6 +189,28 @@ async fn a_commit_is_asked_for_before_its_reserve_is_used_up() {
     lane.commit_wanted.notified().await;
 }
 
+#[tokio::test]
+async fn a_commit_is_asked_for_when_many_records_are_done() {
+    let lane = lane(8, 1 << 20);
+    assign(&lane, 0, None);
+    let wanted = || tokio::time::timeout(Duration::ZERO, lane.commit_wanted.notified());
+    let complete = |range: std::ops::Range<i64>| {
+        range.for_each(|offset| place(lane.deliver(0, offset, None)).complete());
+    };
+    let many = COMMIT_AFTER as i64;
+    complete(0..many - 1);
+    assert!(wanted().await.is_err());
+    complete(many - 1..many);
+    assert!(wanted().await.is_ok());
+    let under_way = lane.to_commit(false);
+    complete(many..3 * many);
+    assert!(wanted().await.is_ok());
+    assert_eq!(lane.to_commit(false), [], "one is under way");
+    lane.committed(&under_way, true);
+    assert!(wanted().await.is_ok(), "the next follows at once");
+    assert_eq!(offsets(&lane.to_commit(false)), [(0, 3 * many)]);
+}
+
 #[test]
 fn a_partition_is_certainly_ours_for_a_while_after_a_commit_was_taken() {
     let lane = lane(8, 1 << 20);
