@@ -79,18 +79,16 @@ async fn a_gateway_sets_unreadable_replies_aside() {
     });
 
     let topic = format!("{}replies", stack.prefix);
-    let home = jobs[0].1;
-    assert!(
-        jobs.iter().all(|(_, partition)| *partition == home),
-        "one gateway has one home"
-    );
+    // Mostly one: a gateway that waits long for its group begins with a borrowed home.
+    let mut homes: Vec<i32> = jobs.iter().map(|(_, partition)| *partition).collect();
+    homes.extend(homes.last().copied());
     // While somebody waits on that very partition.
     let waiting = tokio::spawn(client.wait("echo", "[8]", 20).send());
     until_true("it waits", secs(5), || async {
         client.metric("tidegate_waits_open").await == 1.0
     })
     .await;
-    let places = write(&stack, &topic, &[home], &bad).await;
+    let places = write(&stack, &topic, &homes, &bad).await;
     assert_kept(&stack, &topic, &bad, &places).await;
     for record in &bad {
         if let Some(id) = record.ends {

@@ -40,7 +40,7 @@ pub struct WorkerSettings {
     /// Progress of one job is sent no oftener than this; the latest wins.
     #[serde(with = "humantime_serde")]
     pub progress_every: Duration,
-    /// How often finished offsets are committed.
+    /// How often finished offsets are committed; sooner whenever 50 jobs of a tier are done.
     #[serde(with = "humantime_serde")]
     pub commit_every: Duration,
     /// Outcomes that wait for their acknowledgement, in bytes; while they are over it no slot becomes free.
