@@ -71,8 +71,8 @@ impl Listing {
         wanted.iter().map(|status| status.as_str()).collect()
     }
 
-    /// A page of what a statement gave that was asked for one row more than the limit; `end` is the last row of the
-    /// window, if rows may lie behind it.
+    /// A page of what a statement gave that was asked for one row more than the limit; `end` is where the
+    /// window ends, if rows may lie behind it.
     pub(crate) fn page(
         &self,
         mut records: Vec<Record>,
@@ -108,6 +108,13 @@ fn first_of(at: Millis) -> Uuid {
     Uuid::from_u128(at << 80)
 }
 
+/// The smallest id that a job of the same millisecond can have. A look ends there, and not at the last row that it went
+/// over: that may be another tenant's, and where the look ends is told.
+pub(crate) fn floor(id: Uuid) -> Uuid {
+    const VERSION_AND_VARIANT: u128 = (7 << 76) | (0b10 << 62);
+    Uuid::from_u128(id.as_u128() >> 80 << 80 | VERSION_AND_VARIANT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +136,19 @@ mod tests {
             ask.until = Some(at - 3_600_000);
             prop_assert!(ask.ids().1 <= id || at < 3_600_000);
         }
+    }
+
+    #[test]
+    fn a_look_ends_at_an_id_that_no_job_has() {
+        let id = JobId::generate();
+        let end = JobId::try_from(floor(id.as_uuid())).unwrap();
+        assert!(end < id);
+        assert!(floor(end.as_uuid()) == end.as_uuid());
+        assert_eq!(end.as_uuid().get_timestamp(), id.as_uuid().get_timestamp());
+        assert!(
+            end.to_string().ends_with("-7000-8000-000000000000"),
+            "{end}"
+        );
     }
 
     #[test]

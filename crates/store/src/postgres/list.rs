@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::rows::bury;
 use crate::error::Fault;
-use crate::listing::{Listed, Listing};
+use crate::listing::{Listed, Listing, floor};
 use crate::record::{Record, listed_columns};
 
 pub(super) async fn list(
@@ -23,6 +23,7 @@ pub(super) async fn list(
     .bind(window.saturating_sub(1))
     .fetch_optional(&mut *connection)
     .await?;
+    let end = end.map(floor);
     // The limit within keeps the planner from any other way than down the ids. Twice the window: rows that came into it
     // since its end was looked for are none the less behind no cursor.
     let records = sqlx::query_as::<_, Record>(concat!(

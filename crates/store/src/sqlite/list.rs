@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::rows::bury;
 use crate::error::{Fault, StoreError};
-use crate::listing::{Listed, Listing};
+use crate::listing::{Listed, Listing, floor};
 use crate::record::{Record, listed_columns};
 
 pub(super) async fn list(
@@ -23,6 +23,7 @@ pub(super) async fn list(
     .bind(window.saturating_sub(1))
     .fetch_optional(&mut *connection)
     .await?;
+    let end = end.map(floor);
     let statuses = serde_json::to_string(&listing.status_names());
     let statuses = statuses.map_err(|error| StoreError::Refused(error.to_string()))?;
     // The window is cut out by what lies at the beginning of a row; the rest is read of those that are taken. Twice the
