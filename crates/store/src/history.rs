@@ -50,6 +50,15 @@ pub struct Version {
     pub events: i64,
 }
 
+impl Version {
+    /// Whether a row in this state knows more than one in the other: events and times only rise, and an end stays.
+    pub fn later_than(&self, other: &Version) -> bool {
+        self.events > other.events
+            || self.updated_at > other.updated_at
+            || self.status.is_terminal() && !other.status.is_terminal()
+    }
+}
+
 impl JobRow {
     /// The state that this row shows.
     pub fn version(&self) -> Version {

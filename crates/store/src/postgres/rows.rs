@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use tidegate_contract::{JobId, Millis, Status, Tenant};
 use uuid::Uuid;
 
-use crate::error::{Fault, StoreError};
+use crate::error::Fault;
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
