@@ -346,6 +346,7 @@ fn the_balancer_waits_longer_than_a_gateway_may() {
     // The produce comes before the wait, and the answer after it.
     let longest =
         default_seconds("gateway", "max_wait") + default_seconds("kafka", "produce_timeout");
+    let longest = longest.max(default_seconds("gateway", "max_long_poll"));
     let slack = 5;
     assert!(
         timeout("server") >= secs(longest + slack),

@@ -93,3 +93,21 @@ async fn failures_are_counted_by_kind() {
         "{away}"
     );
 }
+
+#[tokio::test]
+async fn many_watchers_of_one_job_are_all_told_of_its_end() {
+    let stack = Stack::new().await;
+    let gateway = stack.gateway("gateway").await;
+    let process = gateway.id().to_string();
+    let watch = ["--watch", "300", "--pid", &process];
+    let (code, found) = bench(&stack, gateway.url(), &watch);
+    println!("watch: {found}");
+    assert_eq!((code, &found["watchers"]), (Some(0), &300.into()));
+    let [first, last] = ["firstMs", "lastMs"].map(|name| found[name].as_f64().unwrap());
+    assert!(0.0 < first && first <= last, "{found}");
+    assert!(found["memoryOpenKib"].as_u64().unwrap() > 0, "{found}");
+    let open = "tidegate_streams_open";
+    let client = tidegate_tests::Client::new(gateway.url());
+    let none = || async { client.metric(open).await == 0.0 };
+    until_true("no stream is open", secs(10), none).await;
+}

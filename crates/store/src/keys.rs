@@ -1,10 +1,11 @@
 //! Idempotency keys: what is kept of a submit so that a repeat finds its job. What a backend does with a key that is
 //! there already is decided here.
 
-use tidegate_contract::{JobId, Millis, Pool, Status, Tenant, Tier};
+use tidegate_contract::{JobId, Millis, Pool, Tenant, Tier};
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::history::Version;
 
 /// A key that a submit came with, and the job to be made under it if the key is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +68,8 @@ impl KeyState {
 /// What can be seen of a job at a glance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Glimpse {
-    /// Status and last change of its row.
-    pub job: Option<(Status, Millis)>,
+    /// The state of its row.
+    pub job: Option<Version>,
     /// Of the key that it was submitted under.
     pub key: Option<KeyState>,
 }
@@ -153,23 +154,33 @@ fn corrupt(column: &str) -> StoreError {
 }
 
 /// One line of a glance: a job's row or its key.
-pub(crate) type Glanced = (Uuid, Option<String>, Option<i64>, Option<String>);
+pub(crate) type Glanced = (
+    Uuid,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+);
 
 /// What lines amount to, for each job of which there is anything.
 pub(crate) fn glimpses(
     lines: impl IntoIterator<Item = Glanced>,
 ) -> Result<Vec<(JobId, Glimpse)>, StoreError> {
     let mut found = std::collections::BTreeMap::<JobId, Glimpse>::new();
-    for (id, status, updated_at, state) in lines {
+    for (id, status, updated_at, events, state) in lines {
         let Ok(id) = JobId::try_from(id) else {
             continue;
         };
         let glimpse = found.entry(id).or_default();
-        if let (Some(status), Some(at)) = (status, updated_at) {
+        if let (Some(status), Some(updated_at), Some(events)) = (status, updated_at, events) {
             let status = status.parse().map_err(|_| {
                 StoreError::Corrupt(format!("`{status}` in column status of jobs is none"))
             })?;
-            glimpse.job = Some((status, at));
+            glimpse.job = Some(Version {
+                status,
+                updated_at,
+                events,
+            });
         }
         if let Some(state) = state {
             glimpse.key = Some(KeyState::parse(&state)?);

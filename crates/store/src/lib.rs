@@ -12,6 +12,7 @@
 pub mod conformance;
 mod error;
 mod follow_ups;
+pub mod history;
 mod inserter;
 mod inspect;
 mod keys;
@@ -34,6 +35,7 @@ pub use follow_ups::{
     Attempt, EndpointRow, FollowUp, FollowUpState, FollowUps, Recover, Take, Then, Waiting,
     endpoint_key,
 };
+pub use history::{HistoryEntry, Version};
 pub use inserter::Inserter;
 pub use inspect::{Inspection, Tables};
 pub use keys::{Glimpse, KeyState, KeyedJob, NewKey, Reserved};

@@ -5,6 +5,7 @@ use tidegate_contract::{
     EventKind, JobError, JobEvent, JobSummary, Millis, Outcome, Pair, Progress, Status, Transition,
 };
 
+use crate::history;
 use crate::types::{JobRow, NewJob};
 
 /// What a row and some more events of its job amount to.
@@ -84,6 +85,8 @@ pub fn pending(job: &NewJob) -> JobRow {
         next_attempt_at: job.not_before,
         dead_letter: None,
         retried_as: None,
+        events: 0,
+        history: Vec::new(),
     }
 }
 
@@ -140,6 +143,7 @@ fn apply(row: &mut JobRow, status: Status, event: &JobEvent) {
         row.timings = event.timings;
         row.dead_letter = event.dead_letter;
     }
+    history::note(row, event);
 }
 
 /// When the attempt that an event tells of began: quick jobs send no `started`, but say how long they took.
@@ -328,6 +332,11 @@ mod tests {
                 (None, None) => None,
             };
             prop_assert_eq!(row.started_at, began);
+            let noted = counted.iter().filter(|e| !e.kind.is_terminal() && e.kind != EventKind::Accepted);
+            let noted: Vec<_> = (1..).zip(noted).map(|(n, e)| (n, e.kind, e.at)).collect();
+            prop_assert_eq!(row.events, noted.len() as i64);
+            let kept: Vec<_> = row.history.iter().map(|it| (it.sequence, it.kind, it.at)).collect();
+            prop_assert_eq!(kept, noted);
         }
 
         /// Batches may be cut anywhere, and repeating a finished log changes nothing.

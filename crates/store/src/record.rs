@@ -19,7 +19,7 @@ macro_rules! columns {
         "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
          updated_at, started_at, ended_at, progress_percent, progress_message, progress_partial, outcome_status, \
          outcome_content_type, outcome_headers, outcome_body, error, queue_us, handler_us, next_attempt_at, \
-         retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset"
+         retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset, events, history"
     };
 }
 pub(crate) use columns;
@@ -42,7 +42,7 @@ macro_rules! open_columns {
          NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, NULL AS outcome_body, \
          CASE WHEN ended_at IS NULL THEN error END AS error, NULL AS queue_us, NULL AS handler_us, \
          next_attempt_at, retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset, \
-         NULL AS retried_as"
+         events, CASE WHEN ended_at IS NULL THEN history END AS history, NULL AS retried_as"
     };
 }
 pub(crate) use open_columns;
@@ -55,7 +55,7 @@ macro_rules! brief_columns {
          NULL AS progress_partial, NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, \
          NULL AS outcome_body, NULL AS error, NULL AS queue_us, NULL AS handler_us, next_attempt_at, retry_of, \
          NULL AS error_attempt, NULL AS error_at, NULL AS dead_letter_partition, NULL AS dead_letter_offset, \
-         NULL AS retried_as"
+         events, NULL AS history, NULL AS retried_as"
     };
 }
 pub(crate) use brief_columns;
@@ -69,7 +69,7 @@ macro_rules! listed_columns {
          NULL AS outcome_body, NULL AS error, NULL AS queue_us, NULL AS handler_us, \
          CASE WHEN ended_at IS NULL THEN next_attempt_at END AS next_attempt_at, NULL AS retry_of, \
          NULL AS error_attempt, NULL AS error_at, NULL AS dead_letter_partition, NULL AS dead_letter_offset, \
-         NULL AS retried_as"
+         CAST(0 AS BIGINT) AS events, NULL AS history, NULL AS retried_as"
     };
 }
 pub(crate) use listed_columns;
@@ -109,6 +109,8 @@ pub(crate) struct Record {
     pub dead_letter_partition: Option<i32>,
     pub dead_letter_offset: Option<i64>,
     pub retried_as: Option<Uuid>,
+    pub events: i64,
+    pub history: Option<String>,
 }
 
 fn corrupt(id: Uuid, column: &str) -> StoreError {
@@ -189,12 +191,23 @@ impl TryFrom<Record> for JobRow {
                 _ => None,
             },
             retried_as: job_id(id, "retried_as", record.retried_as)?,
+            events: record.events,
+            history: match &record.history {
+                None => Vec::new(),
+                Some(text) => json(id, "history", text)?,
+            },
         })
     }
 }
 
-/// The JSON texts of a row's outcome headers and error.
-pub(crate) fn json_texts(row: &JobRow) -> Result<(Option<String>, Option<String>), StoreError> {
+/// What of a row is written as JSON.
+pub(crate) struct JsonTexts {
+    pub headers: Option<String>,
+    pub error: Option<String>,
+    pub history: Option<String>,
+}
+
+pub(crate) fn json_texts(row: &JobRow) -> Result<JsonTexts, StoreError> {
     let unwritable = |_| StoreError::Refused(format!("job {} cannot be written as JSON", row.id));
     let headers = row
         .outcome
@@ -208,7 +221,15 @@ pub(crate) fn json_texts(row: &JobRow) -> Result<(Option<String>, Option<String>
         .map(serde_json::to_string)
         .transpose()
         .map_err(unwritable)?;
-    Ok((headers, error))
+    let history = (!row.history.is_empty())
+        .then(|| serde_json::to_string(&row.history))
+        .transpose()
+        .map_err(unwritable)?;
+    Ok(JsonTexts {
+        headers,
+        error,
+        history,
+    })
 }
 
 /// How a folded row meets a row that is there: made by an insert while the fold went on, or read by the fold. What
@@ -225,7 +246,8 @@ macro_rules! on_conflict {
          handler_us = excluded.handler_us, next_attempt_at = excluded.next_attempt_at, \
          retry_of = COALESCE(jobs.retry_of, excluded.retry_of), error_attempt = excluded.error_attempt, \
          error_at = excluded.error_at, dead_letter_partition = excluded.dead_letter_partition, \
-         dead_letter_offset = excluded.dead_letter_offset WHERE jobs.ended_at IS NULL"
+         dead_letter_offset = excluded.dead_letter_offset, events = excluded.events, \
+         history = excluded.history WHERE jobs.ended_at IS NULL"
     };
 }
 pub(crate) use on_conflict;
@@ -262,7 +284,10 @@ impl JobRow {
     /// Roughly how many bytes of unbounded values a write of the row carries.
     pub(crate) fn weight(&self) -> usize {
         let partial = self.progress.as_ref().and_then(|it| it.partial.as_ref());
-        partial.map_or(0, Bytes::len) + self.outcome.as_ref().map_or(0, |it| it.body.len())
+        let pieces = self.history.iter().filter_map(|it| it.partial.as_ref());
+        partial.map_or(0, Bytes::len)
+            + self.outcome.as_ref().map_or(0, |it| it.body.len())
+            + pieces.map(String::len).sum::<usize>()
     }
 }
 

@@ -5,6 +5,8 @@ use tidegate_contract::{
     Tenant, Timings,
 };
 
+use crate::history::HistoryEntry;
+
 /// A job that was just accepted: its row begins as `pending`, or as `scheduled` if it is to wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewJob {
@@ -68,6 +70,10 @@ pub struct JobRow {
     pub dead_letter: Option<DeadLetterPlace>,
     /// The job that does this one again.
     pub retried_as: Option<JobId>,
+    /// How many events the job had between its creation and its end.
+    pub events: i64,
+    /// The latest of them. Lists of many jobs leave both out.
+    pub history: Vec<HistoryEntry>,
 }
 
 /// What the store knows of an id.

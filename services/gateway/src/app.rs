@@ -29,14 +29,16 @@ use crate::live::{Live, key_lease};
 use crate::pauses::Pauses;
 use crate::placing::Placing;
 use crate::purge;
-use crate::replies::{Replies, StoreHealth};
+use crate::replies::{OnProjected, Replies, StoreHealth};
 use crate::routes::Routes;
 use crate::server;
 use crate::settings::{AuthSettings, GatewayError, GatewaySettings, RouteSettings};
 use crate::state::{AppState, Stop, Tasks};
+use crate::streams::Streams;
 use crate::sweep;
 use crate::tenants::TenantBacklogs;
 use crate::types::GatewayTypes;
+use crate::usual::Usual;
 use crate::waits::Waits;
 use crate::watch::Watcher;
 
@@ -166,28 +168,13 @@ impl Gateway {
         });
         let tenants = TenantBacklogs::default();
         let pauses = Pauses::default();
-        let bringup = Bringup {
-            cluster: self.cluster.clone(),
-            codec: self.codec.clone(),
-            producer: self.producer.clone(),
-            store: self.store.clone(),
-            health: health.clone(),
-            waits: waits.clone(),
-            types: self.types.clone(),
-            queue_bytes: self.settings.reply_queue_bytes,
-            instance: self.instance.clone(),
-            metrics: self.metrics.clone(),
-            readiness: self.readiness.clone(),
-            replies: replies.clone(),
-            placing: placing.clone(),
-        };
         let live = Live {
             cluster: self.cluster.clone(),
             producer: self.producer.clone(),
-            codec: self.codec,
+            codec: self.codec.clone(),
             inserter: Inserter::spawn(self.store.clone()),
-            store: self.store,
-            health,
+            store: self.store.clone(),
+            health: health.clone(),
             broker: self.readiness.condition("broker"),
             topics: self.readiness.condition("topics"),
             readiness: self.readiness.clone(),
@@ -198,16 +185,47 @@ impl Gateway {
             placing: placing.clone(),
             tenants: tenants.clone(),
         };
+        let (engine, tasks): (Arc<dyn Engine>, _) = (Arc::new(live), Tasks::on_this_runtime());
+        let watcher = Watcher::new(
+            Arc::clone(&engine),
+            tasks.clone(),
+            self.settings.max_waits,
+            self.settings.inline_result_limit,
+        );
+        let usual = Arc::new(Usual::default());
+        let projected: OnProjected = {
+            let (watcher, usual) = (watcher.clone(), Arc::clone(&usual));
+            Arc::new(move |events| {
+                watcher.nudge(events.iter().map(|event| event.job_id));
+                usual.learn(events);
+            })
+        };
+        let bringup = Bringup {
+            cluster: self.cluster.clone(),
+            codec: self.codec,
+            producer: self.producer.clone(),
+            store: self.store,
+            health,
+            waits: waits.clone(),
+            projected,
+            types: self.types.clone(),
+            queue_bytes: self.settings.reply_queue_bytes,
+            instance: self.instance.clone(),
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            replies: replies.clone(),
+            placing: placing.clone(),
+        };
         let docs = self.docs;
         let ops = OpsState {
             readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
             recent_spans: self.recent_spans,
         };
-        let (engine, tasks): (Arc<dyn Engine>, _) = (Arc::new(live), Tasks::on_this_runtime());
-        let watches = self.settings.max_waits;
         let state = Data::new(AppState {
-            watcher: Watcher::new(Arc::clone(&engine), tasks.clone(), watches),
+            watcher,
+            streams: Streams::new(self.settings.max_streams, self.settings.tenant_streams),
+            usual,
             key_lease: key_lease(self.cluster.settings()),
             engine,
             waits,

@@ -19,7 +19,7 @@ use tidegate_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::placing::Placing;
-use crate::replies::{Replies, RepliesConfig, StoreHealth};
+use crate::replies::{OnProjected, Replies, RepliesConfig, StoreHealth};
 use crate::waits::Waits;
 
 /// How often the broker is asked for a sign of life, and for how long.
@@ -45,6 +45,7 @@ pub struct Bringup {
     pub store: Arc<dyn Store>,
     pub health: StoreHealth,
     pub waits: Waits,
+    pub projected: OnProjected,
     pub types: LiveTypes,
     pub queue_bytes: usize,
     pub instance: String,
@@ -197,6 +198,7 @@ impl Bringup {
             store: self.store,
             health: self.health,
             waits: self.waits,
+            projected: self.projected,
             queue_bytes: self.queue_bytes,
             instance: self.instance,
             metrics: self.metrics,

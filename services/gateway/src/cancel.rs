@@ -80,7 +80,7 @@ pub async fn cancel(
         Err(_) => return Err(ApiError::ShuttingDown),
     }
     tokio::select! {
-        () = watch.until(|seen| seen.job.is_some_and(|(status, _)| status.is_terminal())) => {}
+        () = watch.until(|seen| seen.job.is_some_and(|job| job.status.is_terminal())) => {}
         () = tokio::time::sleep(JUDGED_WITHIN) => return Err(ApiError::NotJudged(id)),
         () = state.stop.waits.cancelled() => return Err(ApiError::NotJudged(id)),
     }

@@ -70,6 +70,7 @@ pub struct Problem {
         crate::status::status,
         crate::erasing::erase,
         crate::result::result,
+        crate::streams::events,
         crate::cancel::cancel,
         crate::dead_letters::retry,
         crate::dead_letters::list,
@@ -342,6 +343,7 @@ get /readyz: 200 503
 get /v1/dead-letters/{partition}/{offset}: 200 401 404 503
 get /v1/dead-letters: 200 400 401 503
 get /v1/job-types: 200 401
+get /v1/jobs/{id}/events: 101 200 204 400 401 403 404 410 429 503
 get /v1/jobs/{id}/result: 400 401 404 409 410 502 503 504 default
 get /v1/jobs/{id}: 200 304 400 401 404 410 503
 get /v1/jobs: 200 400 401 503

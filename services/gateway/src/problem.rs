@@ -125,6 +125,18 @@ pub enum ApiError {
         "{jobs} jobs of this tenant have not ended and the limit is {limit}: send it again when some have"
     )]
     TenantBacklog { jobs: u64, limit: u64 },
+    #[error(
+        "{limit} streams are open already, which is the limit of this gateway: ask again, or another one"
+    )]
+    TooManyStreams { limit: usize },
+    #[error(
+        "{limit} streams of this tenant are open already, which is the limit: close one, or ask for the status"
+    )]
+    TenantStreams { limit: usize },
+    #[error(
+        "a page of another site may not open a WebSocket here: Origin must be this host, or that of gateway.public_url"
+    )]
+    ForeignOrigin,
     #[error("too many request bodies are being received")]
     Overloaded,
     #[error("the broker does not keep up: too many jobs wait to be written")]
@@ -298,6 +310,16 @@ impl ApiError {
                     "Too many unfinished jobs",
                 )
             },
+            Self::TooManyStreams { .. } => away("too-many-streams", "Too many streams", Gateway),
+            Self::TenantStreams { .. } => Facts {
+                retry_after: Some(RETRY_AFTER),
+                ..refused(
+                    S::TOO_MANY_REQUESTS,
+                    "tenant-streams",
+                    "Too many streams of this tenant",
+                )
+            },
+            Self::ForeignOrigin => refused(S::FORBIDDEN, "foreign-origin", "Page of another site"),
             Self::Overloaded => away("overloaded", "Too much at once", Gateway),
             Self::QueueFull => away("broker-queue-full", "Broker does not keep up", Broker),
             Self::EmbeddedFull(_) => away("broker-full", "Broker is full", Broker),

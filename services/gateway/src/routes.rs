@@ -7,12 +7,13 @@ use tidegate_contract::{JobId, JobType, JobTypes, nearest};
 use crate::settings::{GatewayError, RouteKind, RouteSettings};
 
 /// Routes that every gateway has: method and pattern.
-pub const BUILT_IN: [(&str, &str); 20] = [
+pub const BUILT_IN: [(&str, &str); 21] = [
     ("POST", "/v1/jobs/{type}"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{id}"),
     ("DELETE", "/v1/jobs/{id}"),
     ("GET", "/v1/jobs/{id}/result"),
+    ("GET", "/v1/jobs/{id}/events"),
     ("POST", "/v1/jobs/{id}/cancel"),
     ("POST", "/v1/jobs/{id}/retry"),
     ("GET", "/v1/dead-letters"),

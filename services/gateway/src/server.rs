@@ -6,8 +6,10 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpServer, Route};
+use socket2::SockRef;
 use tidegate_runtime::ops::{self, OpsState};
 
 use crate::auth::Principal;
@@ -16,7 +18,9 @@ use crate::observe::observe;
 use crate::problem::{ApiError, clip};
 use crate::routes::Target;
 use crate::state::AppState;
-use crate::{cancel, catalog, dead_letters, erasing, listing, pausing, result, status, submit};
+use crate::{
+    cancel, catalog, dead_letters, erasing, listing, pausing, result, status, streams, submit,
+};
 
 /// Submits and statuses share a resource: it is the method that tells them apart.
 pub const JOBS: &str = "/v1/jobs/{name}";
@@ -43,6 +47,11 @@ pub fn configure(
     app.service(
         web::resource("/v1/jobs/{id}/result")
             .route(web::get().to(result::result))
+            .default_service(not_allowed("GET")),
+    );
+    app.service(
+        web::resource("/v1/jobs/{id}/events")
+            .route(web::get().to(streams::events))
             .default_service(not_allowed("GET")),
     );
     app.service(
@@ -152,6 +161,7 @@ pub fn serve(
     stop_within: Duration,
 ) -> std::io::Result<Server> {
     let settings = state.settings.clone();
+    let stalled_after = settings.stalled_after;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let server = HttpServer::new(move || {
         let (state, docs, ops) = (state.clone(), docs.clone(), ops.clone());
@@ -165,6 +175,15 @@ pub fn serve(
     .client_request_timeout(HEAD_TIMEOUT)
     // A client that has gone is noticed, and its handler dropped, while it waits.
     .h1_allow_half_closed(false)
+    // Whoever takes nothing of what lies ready for it is cut off by the kernel, which alone knows.
+    .on_connect(move |connection, _| {
+        if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+            let limited = SockRef::from(stream).set_tcp_user_timeout(Some(stalled_after));
+            if let Err(error) = limited {
+                tracing::debug!(%error, "a connection has no limit on stalling");
+            }
+        }
+    })
     .tcp_nodelay(true)
     .disable_signals()
     .shutdown_timeout(stop_within.as_secs().max(1))

@@ -28,7 +28,20 @@ pub struct GatewaySettings {
     /// A job that is waited for gets its row in the store after this time, so that others can see it.
     #[serde(with = "humantime_serde")]
     pub row_after: Duration,
-    /// What `Retry-After` says while a job has not ended; whole seconds.
+    /// Longest that a request for a status is held until it changes, whatever a client asks for.
+    #[serde(with = "humantime_serde")]
+    pub max_long_poll: Duration,
+    /// Streams of jobs' events at once; 0: none.
+    pub max_streams: usize,
+    /// The same of one tenant. 0: no limit of its own.
+    pub tenant_streams: usize,
+    /// A stream on which nothing happens says so after this time, so that nobody takes the connection for dead.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// A client that takes nothing of what it is sent for this long is cut off.
+    #[serde(with = "humantime_serde")]
+    pub stalled_after: Duration,
+    /// The least that `Retry-After` says while a job has not ended; whole seconds.
     #[serde(with = "humantime_serde")]
     pub retry_after: Duration,
     /// From the request to stop until the end of the process, at most.
@@ -65,6 +78,11 @@ impl Default for GatewaySettings {
             max_wait: Duration::from_secs(30),
             max_waits: 20_000,
             row_after: Duration::from_secs(1),
+            max_long_poll: Duration::from_secs(60),
+            max_streams: 10_000,
+            tenant_streams: 0,
+            heartbeat: Duration::from_secs(15),
+            stalled_after: Duration::from_secs(30),
             retry_after: Duration::from_secs(1),
             grace: Duration::from_secs(20),
             leave_after: Duration::ZERO,
@@ -156,6 +174,17 @@ impl GatewaySettings {
         }
         if self.max_connections == 0 {
             return refuse("gateway.max_connections is 0: give it at least 1".to_owned());
+        }
+        for (name, time) in [
+            ("heartbeat", self.heartbeat),
+            ("stalled_after", self.stalled_after),
+        ] {
+            if time < Duration::from_secs(1) {
+                return refuse(format!(
+                    "gateway.{name} is {}: give it at least 1s",
+                    humantime::format_duration(time)
+                ));
+            }
         }
         if self.leave_after > self.grace / 4 {
             return refuse(format!(

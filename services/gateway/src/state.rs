@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidegate_contract::{JobId, Ladder, Topics};
+use tidegate_contract::{JobId, Ladder, Topics, now_millis};
 use tidegate_runtime::LiveTypes;
 use tidegate_runtime::metrics::Metrics;
+use tidegate_store::JobRow;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ use crate::auth::Auth;
 use crate::engine::Engine;
 use crate::routes::Routes;
 use crate::settings::GatewaySettings;
+use crate::streams::Streams;
+use crate::usual::{Usual, retry_after};
 use crate::waits::Waits;
 use crate::watch::Watcher;
 
@@ -25,6 +28,8 @@ pub struct AppState {
     pub engine: Arc<dyn Engine>,
     pub waits: Waits,
     pub watcher: Watcher,
+    pub streams: Streams,
+    pub usual: Arc<Usual>,
     /// How long a reserved idempotency key is left to whoever reserved it.
     pub key_lease: Duration,
     pub types: LiveTypes,
@@ -96,6 +101,15 @@ impl AppState {
     /// Where its result is.
     pub fn result_url(&self, id: JobId) -> String {
         self.settings.url_of(&format!("/v1/jobs/{id}/result"))
+    }
+
+    /// When to ask again for the status of a job that has not ended, in seconds.
+    pub fn retry_after(&self, row: &JobRow) -> u64 {
+        let least = self.settings.retry_after_seconds();
+        let since = row.next_attempt_at.unwrap_or_default();
+        let since = since.max(row.summary.created_at);
+        let waited = now_millis().saturating_sub(since);
+        retry_after(self.usual.of(&row.summary.job_type), waited, least)
     }
 
     /// Requests being handled now.

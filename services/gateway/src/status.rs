@@ -14,6 +14,7 @@ use tidegate_store::{JobRow, Lookup};
 use utoipa::ToSchema;
 
 use crate::auth::Principal;
+use crate::long_poll;
 use crate::problem::{self, ApiError, clip};
 use crate::state::AppState;
 
@@ -133,12 +134,14 @@ struct ProgressBody<'a> {
     params(
         ("id" = String, Path, description = "The job's id, a UUID of version 7"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of the status as last seen"),
+        ("wait" = Option<u64>, Query, description = "Seconds that the request is held until the status changes; more than \
+            gateway.max_long_poll count as that"),
     ),
     responses(
         (status = 200, description = "What is known of the job", body = StatusBody,
             headers(("ETag" = String), ("Retry-After" = Option<String>, description = "Seconds, while it has not ended"))),
         (status = 304, description = "Nothing has changed since"),
-        (status = 400, description = "Not a job id", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Not a job id, or a malformed `wait`", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid API key", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 404, description = "Unknown job", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 410, description = "The job is not kept any more", body = crate::docs::Problem, content_type = "application/problem+json"),
@@ -152,8 +155,12 @@ pub async fn status(
     principal: Principal,
     id: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
-    let row = find(&state, &principal, &id).await?;
     let configured = !req.path().starts_with("/v1/");
+    let wait = long_poll::wait(&req, state.settings.max_long_poll)?;
+    let row = match wait {
+        Some(wait) => long_poll::hold(&state, &principal, &id, &req, wait).await?,
+        None => find(&state, &principal, &id).await?,
+    };
     Ok(respond(&state, &row, configured, req.headers()))
 }
 
@@ -231,7 +238,7 @@ pub fn respond(
         .insert_header((header::VARY, "Authorization, X-Api-Key"))
         .insert_header(("Tidegate-Job-Id", row.id.to_string()));
     if !row.status.is_terminal() {
-        let seconds = state.settings.retry_after_seconds();
+        let seconds = state.retry_after(row);
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     if known {
@@ -240,7 +247,8 @@ pub fn respond(
     response.content_type("application/json").body(body)
 }
 
-fn body(state: &AppState, row: &JobRow, configured: bool) -> String {
+/// The status of a job as JSON.
+pub fn body(state: &AppState, row: &JobRow, configured: bool) -> String {
     let status = shown(state, row, configured);
     // Maps with text keys and checked JSON: there is nothing that could fail.
     serde_json::to_string(&status).unwrap_or_else(|_| "{}".to_owned())
@@ -296,13 +304,14 @@ fn inline(outcome: &Outcome, limit: usize) -> Option<&RawValue> {
     serde_json::from_slice(&outcome.body).ok()
 }
 
-fn partial(bytes: &[u8]) -> Option<Value> {
+/// A piece of a result as it is shown, where it is JSON or text.
+pub fn partial(bytes: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(bytes).ok()?;
     Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())))
 }
 
 /// A strong tag: of the bytes themselves.
-fn etag(body: &str) -> String {
+pub fn etag(body: &str) -> String {
     let hash = Sha256::digest(body.as_bytes());
     let hex: String = hash
         .iter()
@@ -313,7 +322,7 @@ fn etag(body: &str) -> String {
 }
 
 /// `If-None-Match` (RFC 9110, 13.1.2): weak comparison with each tag of the list.
-fn matches(headers: &HeaderMap, etag: &str) -> bool {
+pub fn matches(headers: &HeaderMap, etag: &str) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .filter_map(|value| value.to_str().ok())

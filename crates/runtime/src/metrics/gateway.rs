@@ -25,6 +25,7 @@ pub(super) struct Gateway {
     waits_open: Gauge,
     waits_ended: Counters1,
     wait_seconds: Times,
+    streams_open: Counters1<Gauge>,
     replies_read: Counters1,
     waits_readers: Gauge,
     batches: Counters1,
@@ -91,6 +92,12 @@ impl Gateway {
                 "wait_duration_seconds",
                 "How long waits were held, by the reason that ended them",
                 Times::new_with_constructor(request_seconds),
+            ),
+            streams_open: register(
+                r,
+                "streams_open",
+                "Streams of jobs' events that are open now, by kind: sse, websocket",
+                Family::default(),
             ),
             replies_read: register(
                 r,
@@ -198,6 +205,14 @@ impl Metrics {
         }
     }
 
+    /// A stream of a job's events begins; it counts as open until the guard goes. `kind`: `sse`, `websocket`.
+    pub fn stream_opened(&self, kind: &'static str) -> OpenStream {
+        let labels = [("kind", Cow::Borrowed(kind))];
+        let open = self.all.gateway.streams_open.get_or_create(&labels).clone();
+        open.inc();
+        OpenStream(open)
+    }
+
     /// A record of the replies topic was read. `purpose`: `projection`, `waits`.
     pub fn reply_read(&self, purpose: &'static str) {
         let labels = [("purpose", Cow::Borrowed(purpose))];
@@ -236,6 +251,16 @@ fn method_label(method: &str) -> &'static str {
         .into_iter()
         .find(|known| *known == method)
         .unwrap_or("other")
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// An open wait. Dropped without [`ended`](Self::ended) it counts as `disconnected`.

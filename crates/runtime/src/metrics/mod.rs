@@ -24,6 +24,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use tidegate_contract::now_millis;
 
+pub use gateway::OpenStream;
+
 use crate::readiness::Report;
 
 /// The media type of [`Metrics::encode`].

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::Subject;
 use super::samples::{CREATED, event, new_job, project, row, summary};
+use crate::history::Version;
 use crate::keys::{Glimpse, KeyState, KeyedJob, NewKey, Reserved};
 use crate::types::{Lookup, NewJob, Tombstone};
 
@@ -175,16 +176,27 @@ pub async fn jobs_and_keys_are_seen_at_a_glance(subject: Subject) {
     ids[1_199] = ended.id;
     let seen = b.glance(&ids).await.unwrap();
     let glimpse = |job, key| Glimpse { job, key };
+    let version = |status, updated_at| Version {
+        status,
+        updated_at,
+        events: 0,
+    };
     let expected = HashMap::from([
         (ids[0], glimpse(None, Some(KeyState::Reserved))),
         (
             ids[499],
-            glimpse(Some((Status::Pending, CREATED)), Some(KeyState::Produced)),
+            glimpse(
+                Some(version(Status::Pending, CREATED)),
+                Some(KeyState::Produced),
+            ),
         ),
-        (ids[500], glimpse(Some((Status::Pending, CREATED)), None)),
+        (
+            ids[500],
+            glimpse(Some(version(Status::Pending, CREATED)), None),
+        ),
         (
             ids[1_199],
-            glimpse(Some((Status::Completed, CREATED + 9)), None),
+            glimpse(Some(version(Status::Completed, CREATED + 9)), None),
         ),
     ]);
     assert_eq!(seen, expected);

@@ -10,6 +10,7 @@
     reason = "test code: a panic is the report, and what is printed shows with it"
 )]
 
+mod history;
 mod keys;
 mod listing;
 mod positions;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 
 use crate::store::Store;
 
+pub use history::*;
 pub use keys::*;
 pub use listing::*;
 pub use positions::*;
@@ -121,6 +123,8 @@ macro_rules! conformance_tests {
             every_part_of_a_listing_leaves_something_out,
             a_listing_looks_at_a_window_and_goes_on_behind_it,
             an_ended_job_is_erased_and_stays_so,
+            a_history_is_kept_bounded_and_numbered_on,
+            a_glance_tells_every_change,
         }
     };
     ($fixture:expr => $($check:ident,)*) => {

@@ -294,7 +294,11 @@ pub async fn open_jobs_are_found_by_their_deadline(subject: Subject) {
     );
     let mut row = row(&*a, jobs[1].id).await;
     row.progress = None;
-    assert!(found.contains(&row), "all but the progress: {found:?}");
+    row.history.clear();
+    assert!(
+        found.contains(&row),
+        "all but the progress and the history: {found:?}"
+    );
     assert_eq!(b.overdue(CREATED - 1, None, 100).await, Ok(Vec::new()));
 }
 

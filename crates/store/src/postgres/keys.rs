@@ -123,8 +123,8 @@ pub(super) async fn glance(
 ) -> Result<Vec<(JobId, Glimpse)>, Fault> {
     let ids: Vec<Uuid> = ids.iter().map(JobId::as_uuid).collect();
     let lines = sqlx::query_as::<_, Glanced>(concat!(
-        "SELECT id, status, updated_at, NULL::text FROM jobs WHERE id = ANY($1) UNION ALL ",
-        "SELECT job_id, NULL, NULL, state FROM idempotency_keys WHERE job_id = ANY($1)",
+        "SELECT id, status, updated_at, events, NULL::text FROM jobs WHERE id = ANY($1) UNION ALL ",
+        "SELECT job_id, NULL, NULL, NULL, state FROM idempotency_keys WHERE job_id = ANY($1)",
     ))
     .bind(ids)
     .fetch_all(connection)

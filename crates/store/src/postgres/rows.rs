@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use tidegate_contract::{JobId, Millis, Status, Tenant};
 use uuid::Uuid;
 
-use crate::error::{Fault, StoreError};
+use crate::error::Fault;
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
@@ -422,11 +422,13 @@ fn statement_size(rows: &[JobRow]) -> usize {
 }
 
 async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fault> {
-    let texts = rows
-        .iter()
-        .map(json_texts)
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    let (headers, errors): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
+    let (mut headers, mut errors, mut histories) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let texts = json_texts(row)?;
+        headers.push(texts.headers);
+        errors.push(texts.error);
+        histories.push(texts.history);
+    }
     // What has ended is opened again, so that it is written over.
     #[cfg(feature = "sabotage")]
     if tidegate_contract::sabotage::is_on("ignore-terminal") {
@@ -442,7 +444,7 @@ async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fa
         "$7::bigint[], $8::text[], $9::integer[], $10::text[], $11::integer[], $12::bigint[], $13::bigint[], ",
         "$14::bigint[], $15::float8[], $16::text[], $17::bytea[], $18::integer[], $19::text[], $20::text[], ",
         "$21::bytea[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::uuid[], $27::integer[], ",
-        "$28::bigint[], $29::integer[], $30::bigint[]) AS n (",
+        "$28::bigint[], $29::integer[], $30::bigint[], $31::bigint[], $32::text[]) AS n (",
         columns!(),
         ") ORDER BY id ",
         on_conflict!(),
@@ -477,6 +479,8 @@ async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fa
     .bind(column(rows, |row| row.error_at))
     .bind(column(rows, |row| row.dead_letter.map(|it| it.partition)))
     .bind(column(rows, |row| row.dead_letter.map(|it| it.offset)))
+    .bind(column(rows, |row| row.events))
+    .bind(histories)
     .execute(connection)
     .await?;
     Ok(())

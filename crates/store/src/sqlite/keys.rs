@@ -110,11 +110,11 @@ pub(super) async fn glance(
     let mut lines: Vec<Glanced> = Vec::new();
     for ids in ids.chunks(IDS) {
         let mut sql = QueryBuilder::<Sqlite>::new(
-            "SELECT id, status, updated_at, NULL AS state FROM jobs WHERE id IN (",
+            "SELECT id, status, updated_at, events, NULL AS state FROM jobs WHERE id IN (",
         );
         list(&mut sql, ids);
         sql.push(
-            ") UNION ALL SELECT job_id, NULL, NULL, state FROM idempotency_keys WHERE job_id IN (",
+            ") UNION ALL SELECT job_id, NULL, NULL, NULL, state FROM idempotency_keys WHERE job_id IN (",
         );
         list(&mut sql, ids);
         sql.push(")");

@@ -424,44 +424,43 @@ async fn upsert(connection: &mut SqliteConnection, rows: &[JobRow]) -> Result<()
         .map(json_texts)
         .collect::<Result<Vec<_>, StoreError>>()?;
     let mut sql = QueryBuilder::<Sqlite>::new(concat!("INSERT INTO jobs (", columns!(), ") "));
-    sql.push_values(
-        rows.iter().zip(texts),
-        |mut values, (row, (headers, error))| {
-            let progress = row.progress.as_ref();
-            let outcome = row.outcome.as_ref();
-            values
-                .push_bind(row.id.as_uuid())
-                .push_bind(row.summary.job_type.as_str())
-                .push_bind(row.summary.pool.as_str())
-                .push_bind(row.summary.tier.as_str())
-                .push_bind(row.summary.tenant.as_str())
-                .push_bind(row.summary.created_at)
-                .push_bind(row.summary.deadline)
-                .push_bind(row.summary.trace_id.as_deref())
-                .push_bind(row.reply_partition)
-                .push_bind(row.status.as_str())
-                .push_bind(row.attempt)
-                .push_bind(row.updated_at)
-                .push_bind(row.started_at)
-                .push_bind(row.ended_at)
-                .push_bind(progress.map(|it| it.percent))
-                .push_bind(progress.and_then(|it| it.message.as_deref()))
-                .push_bind(progress.and_then(|it| it.partial.as_deref()))
-                .push_bind(outcome.map(|it| it.status))
-                .push_bind(outcome.and_then(|it| it.content_type.as_deref()))
-                .push_bind(headers)
-                .push_bind(outcome.map(|it| &it.body[..]))
-                .push_bind(error)
-                .push_bind(row.timings.map(|it| it.queue_us))
-                .push_bind(row.timings.map(|it| it.handler_us))
-                .push_bind(row.next_attempt_at)
-                .push_bind(row.summary.retry_of.as_ref().map(JobId::as_uuid))
-                .push_bind(row.error_attempt)
-                .push_bind(row.error_at)
-                .push_bind(row.dead_letter.map(|it| it.partition))
-                .push_bind(row.dead_letter.map(|it| it.offset));
-        },
-    );
+    sql.push_values(rows.iter().zip(texts), |mut values, (row, texts)| {
+        let progress = row.progress.as_ref();
+        let outcome = row.outcome.as_ref();
+        values
+            .push_bind(row.id.as_uuid())
+            .push_bind(row.summary.job_type.as_str())
+            .push_bind(row.summary.pool.as_str())
+            .push_bind(row.summary.tier.as_str())
+            .push_bind(row.summary.tenant.as_str())
+            .push_bind(row.summary.created_at)
+            .push_bind(row.summary.deadline)
+            .push_bind(row.summary.trace_id.as_deref())
+            .push_bind(row.reply_partition)
+            .push_bind(row.status.as_str())
+            .push_bind(row.attempt)
+            .push_bind(row.updated_at)
+            .push_bind(row.started_at)
+            .push_bind(row.ended_at)
+            .push_bind(progress.map(|it| it.percent))
+            .push_bind(progress.and_then(|it| it.message.as_deref()))
+            .push_bind(progress.and_then(|it| it.partial.as_deref()))
+            .push_bind(outcome.map(|it| it.status))
+            .push_bind(outcome.and_then(|it| it.content_type.as_deref()))
+            .push_bind(texts.headers)
+            .push_bind(outcome.map(|it| &it.body[..]))
+            .push_bind(texts.error)
+            .push_bind(row.timings.map(|it| it.queue_us))
+            .push_bind(row.timings.map(|it| it.handler_us))
+            .push_bind(row.next_attempt_at)
+            .push_bind(row.summary.retry_of.as_ref().map(JobId::as_uuid))
+            .push_bind(row.error_attempt)
+            .push_bind(row.error_at)
+            .push_bind(row.dead_letter.map(|it| it.partition))
+            .push_bind(row.dead_letter.map(|it| it.offset))
+            .push_bind(row.events)
+            .push_bind(texts.history);
+    });
     sql.push(" ");
     sql.push(on_conflict!());
     sql.build().execute(connection).await?;

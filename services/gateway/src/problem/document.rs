@@ -50,6 +50,9 @@ impl ApiError {
                 set("unfinished", json!(jobs));
                 set("limit", json!(limit));
             }
+            Self::TooManyStreams { limit } | Self::TenantStreams { limit } => {
+                set("limit", json!(limit));
+            }
             Self::BodyTooLarge { limit } | Self::RecordTooLarge { limit, .. } => {
                 set("limit", json!(limit));
             }

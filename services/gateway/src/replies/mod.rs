@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_contract::Millis;
+use tidegate_contract::{JobEvent, Millis};
 use tidegate_kafka::{Cluster, Codec, GroupConsumer, GroupOptions, KafkaError, Producer};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::readiness::{Condition, Readiness};
@@ -52,6 +52,9 @@ const AHEAD: usize = 4 << 20;
 /// How long an answer of the store about the projection's lag is good for.
 const HORIZON_AGE: Duration = Duration::from_millis(500);
 
+/// Is called with events that the store has taken in, after that and before anything else.
+pub type OnProjected = Arc<dyn Fn(&[JobEvent]) + Send + Sync>;
+
 /// What the replies of a gateway need.
 pub struct RepliesConfig {
     pub cluster: Cluster,
@@ -64,6 +67,8 @@ pub struct RepliesConfig {
     pub store: Arc<dyn Store>,
     pub health: StoreHealth,
     pub waits: Waits,
+    /// Told of the events that were just written to the store.
+    pub projected: OnProjected,
     /// Bytes of replies that may wait for the store, a partition.
     pub queue_bytes: usize,
     pub instance: String,
@@ -190,6 +195,7 @@ impl Replies {
             health: health.clone(),
             metrics,
             notices: sender,
+            projected: config.projected,
         };
         let mut hasher = DefaultHasher::new();
         config.instance.hash(&mut hasher);

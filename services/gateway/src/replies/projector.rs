@@ -13,6 +13,7 @@ use tidegate_store::{Projected, Store};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::OnProjected;
 use super::health::StoreHealth;
 use super::queue::{Epoch, Queues, Taken};
 use super::reader::Notice;
@@ -40,6 +41,7 @@ pub(crate) struct Projector {
     pub health: StoreHealth,
     pub metrics: Metrics,
     pub notices: mpsc::UnboundedSender<Notice>,
+    pub projected: OnProjected,
 }
 
 async fn reached(until: Option<Instant>) {
@@ -89,6 +91,7 @@ impl Projector {
             match self.store.project(batch.clone()).await {
                 Ok(Projected::Applied(applied)) => {
                     self.health.succeeded();
+                    (self.projected)(&batch.events);
                     let late = (applied.late + applied.buried) as usize;
                     self.metrics
                         .projected("applied", batch.events.len(), late, begun.elapsed());

@@ -326,7 +326,7 @@ async fn ended(state: &AppState, id: JobId, watch: &mut Watch) -> Result<Submitt
                 continue;
             }
         }
-        let ended = |seen: &Glimpse| seen.job.is_some_and(|(status, _)| status.is_terminal());
+        let ended = |seen: &Glimpse| seen.job.is_some_and(|job| job.status.is_terminal());
         watch.until(ended).await;
     }
 }

@@ -37,6 +37,9 @@ pub struct Fake {
     pub backlogs: Mutex<HashMap<(Pool, Tier), u64>>,
     pub unfinished: Mutex<Option<u64>>,
     pub work: Mutex<Work>,
+    /// How often rows were glanced at, and read.
+    pub glances: AtomicUsize,
+    pub reads: AtomicUsize,
 }
 
 /// A key in the fake's store.
@@ -75,6 +78,8 @@ impl Fake {
             backlogs: Mutex::default(),
             unfinished: Mutex::default(),
             work: Mutex::new(Box::new(|job| Some(echo(job)))),
+            glances: AtomicUsize::default(),
+            reads: AtomicUsize::default(),
         }
     }
 
@@ -248,13 +253,14 @@ impl Engine for Fake {
     }
 
     async fn glance(&self, ids: &[JobId]) -> Result<HashMap<JobId, Glimpse>, StoreError> {
+        self.glances.fetch_add(1, Ordering::Relaxed);
         self.away()?;
         let (found, keys) = (self.found.lock().unwrap(), self.keys.lock().unwrap());
         let seen = ids.iter().map(|id| {
             let row = found.get(id).and_then(|found| found.clone().row());
             let key = keys.values().find(|key| key.wanted.job.id == *id);
             let glimpse = Glimpse {
-                job: row.map(|row| (row.status, row.updated_at)),
+                job: row.map(|row| row.version()),
                 key: key.map(|key| key.state),
             };
             (*id, glimpse)
@@ -282,6 +288,7 @@ impl Engine for Fake {
     }
 
     async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.away()?;
         Ok(self
             .found

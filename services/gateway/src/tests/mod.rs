@@ -11,8 +11,11 @@ mod keys;
 mod listing;
 mod outages;
 mod pausing;
+mod polling;
 mod sockets;
+mod streams;
 mod waiting;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,6 +58,7 @@ use crate::routes::Routes;
 use crate::server;
 use crate::settings::{AuthSettings, GatewaySettings, RouteKind, RouteSettings};
 use crate::state::{AppState, Stop, Tasks};
+use crate::streams::Streams;
 use crate::waits::Waits;
 use crate::watch::Watcher;
 
@@ -82,6 +86,16 @@ pub fn a_job(tenant: &str) -> JobMessage {
     }
 }
 
+/// The same as the store is told of it.
+pub fn new_job(job: &JobMessage) -> NewJob {
+    NewJob {
+        id: job.job_id,
+        summary: JobSummary::of(job, None),
+        reply_partition: HOME,
+        not_before: None,
+    }
+}
+
 /// The row of a job that was just accepted.
 pub fn pending(job: &NewJob) -> JobRow {
     JobRow {
@@ -105,6 +119,8 @@ pub fn pending(job: &NewJob) -> JobRow {
         next_attempt_at: job.not_before,
         dead_letter: None,
         retried_as: None,
+        events: 0,
+        history: Vec::new(),
     }
 }
 
@@ -228,7 +244,14 @@ impl Bench {
         let metrics = Metrics::new(types.keys().map(|name| name.as_str()));
         let tasks = Tasks::on_this_runtime();
         let state = AppState {
-            watcher: Watcher::new(fake.clone(), tasks.clone(), settings.max_waits),
+            watcher: Watcher::new(
+                fake.clone(),
+                tasks.clone(),
+                settings.max_waits,
+                settings.inline_result_limit,
+            ),
+            streams: Streams::new(settings.max_streams, settings.tenant_streams),
+            usual: Arc::default(),
             key_lease: LEASE,
             engine: fake.clone(),
             waits,

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The bench on a port of its own.
-fn serve(bench: &Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
+pub fn serve(bench: &Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = server::serve(
@@ -22,7 +22,7 @@ fn serve(bench: &Bench) -> (SocketAddr, actix_web::dev::ServerHandle) {
     (addr, handle)
 }
 
-async fn send(addr: SocketAddr, head: &str) -> TcpStream {
+pub async fn send(addr: SocketAddr, head: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream
         .write_all(head.replace('\n', "\r\n").as_bytes())
@@ -31,7 +31,7 @@ async fn send(addr: SocketAddr, head: &str) -> TcpStream {
     stream
 }
 
-async fn read(stream: &mut TcpStream) -> String {
+pub async fn read(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);
     tokio::time::timeout(Duration::from_secs(5), reading)

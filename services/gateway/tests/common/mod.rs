@@ -213,6 +213,7 @@ impl Bench {
             store: self.store.clone(),
             health,
             waits: waits.clone(),
+            projected: Arc::new(|_| {}),
             queue_bytes,
             instance: name.to_owned(),
             metrics: Metrics::new(["echo"]),

@@ -46,6 +46,12 @@ pub struct BenchArgs {
     /// Measure the raw two-hop round trip over Kafka too, in turns; the client settings come from --config and --set
     #[arg(long)]
     pub floor: bool,
+    /// Instead: open so many event streams of one job, cancel it, and measure until all of them know
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "concurrency", "floor", "async"])]
+    pub watch: Option<usize>,
+    /// With --watch: the gateway's process on this machine, whose memory is shown
+    #[arg(long, value_name = "PROCESS", requires = "watch")]
+    pub pid: Option<u32>,
     #[command(flatten)]
     pub settings: SettingsArgs,
     /// JSON instead of a table

@@ -2,7 +2,7 @@
 //!
 //! [`pace`] says when requests are sent, [`load`] sends them over [`http`] connections, [`tally`] counts, [`report`]
 //! prints. With `--floor` the raw round trip over Kafka ([`floor`]) is measured in turns with the gateway, so that what
-//! else the machine does falls on both.
+//! else the machine does falls on both. With `--watch` it is event streams that are measured: [`watch`].
 
 mod floor;
 mod http;
@@ -10,6 +10,7 @@ mod load;
 mod pace;
 mod report;
 mod tally;
+mod watch;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use self::load::{Load, Ran, Target};
 use self::pace::Pace;
 use self::report::{Figures, Report};
 use self::tally::Tally;
+use self::watch::Watching;
 use super::submit;
 use crate::cli::BenchArgs;
 use crate::exit::{self, Failure};
@@ -40,6 +42,23 @@ pub async fn run(args: BenchArgs) -> Result<u8, Failure> {
     let load = load_of(&args)?;
     let url = submit::address(&args.gateway.url, &args.job_type)?;
     let body = submit::body(&args.data)?;
+    if let Some(watchers) = args.watch {
+        if !(1..=25_000).contains(&watchers) {
+            return Err(Failure::usage(format!(
+                "--watch {watchers}: from 1 to 25000"
+            )));
+        }
+        let key = args.gateway.api_key.as_deref();
+        return watch::run(Watching {
+            submit: url,
+            headers: submit::headers(None, false, key, &args.header)?,
+            body,
+            watchers,
+            process: args.pid,
+            json: args.json,
+        })
+        .await;
+    }
     let is_async = args.r#async;
     let headers = submit::headers(
         (!is_async).then_some(args.wait),
