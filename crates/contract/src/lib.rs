@@ -31,6 +31,7 @@ pub mod parking;
 pub mod pause;
 pub mod placement;
 pub mod retry;
+pub mod retry_after;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 pub mod schema;

@@ -28,6 +28,6 @@ pub use email::{
 };
 pub use endpoint::{Admission, Change, Delivery, Endpoint, Record, Turn, Why};
 pub use payload::{Links, Notice};
-pub use schedule::{Next, Schedule, retry_after};
+pub use schedule::{Next, Schedule};
 pub use settings::{BadSetting, EndpointSettings, Limits};
 pub use sign::{BadKey, Signed, Signer, SigningKey};
