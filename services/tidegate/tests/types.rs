@@ -81,6 +81,7 @@ fn the_command_says_what_is_good_and_what_is_wrong_where() {
         HELLO,
         "wait = \"10m\"\nattempt_timeout = \"soon\"\ntiers = 3\n",
         "[types.odd]\nhandler = { kind = \"magic\" }\n",
+        "[types.told]\nhandler = { kind = \"echo\" }\nemail = { to = [\"a@b.example\"], subject = \"{jobid}\" }\n",
     ];
     files.write(&broken.concat());
     let output = run(&["types", "check", "--config", &main]);
@@ -90,6 +91,7 @@ fn the_command_says_what_is_good_and_what_is_wrong_where() {
         "shared.toml: line 5, column 1: types.hello.attempt_timeout: ",
         "shared.toml: line 6, column 1: types.hello.tiers: unknown key; did you mean `tier`?",
         "shared.toml: line 8, column 13: types.odd.handler.kind: found \"magic\"; allowed: echo, http, command, custom",
+        "there is no place `{jobid}`: did you mean `{jobId}`?",
     ] {
         assert!(said.contains(line), "no `{line}` in\n{said}");
     }
