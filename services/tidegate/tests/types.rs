@@ -81,7 +81,6 @@ fn the_command_says_what_is_good_and_what_is_wrong_where() {
         HELLO,
         "wait = \"10m\"\nattempt_timeout = \"soon\"\ntiers = 3\n",
         "[types.odd]\nhandler = { kind = \"magic\" }\n",
-        "[types.told]\nhandler = { kind = \"echo\" }\nemail = { to = [\"a@b.example\"], subject = \"{jobid}\" }\n",
     ];
     files.write(&broken.concat());
     let output = run(&["types", "check", "--config", &main]);
@@ -91,10 +90,15 @@ fn the_command_says_what_is_good_and_what_is_wrong_where() {
         "shared.toml: line 5, column 1: types.hello.attempt_timeout: ",
         "shared.toml: line 6, column 1: types.hello.tiers: unknown key; did you mean `tier`?",
         "shared.toml: line 8, column 13: types.odd.handler.kind: found \"magic\"; allowed: echo, http, command, custom",
-        "there is no place `{jobid}`: did you mean `{jobId}`?",
     ] {
         assert!(said.contains(line), "no `{line}` in\n{said}");
     }
+
+    let email = "email = { to = [\"ops@example.com\"], subject = \"{jobid}\" }\n";
+    files.write(&format!("{HELLO}{email}"));
+    let said = stderr(&run(&["types", "check", "--config", &main]));
+    let line = "shared.toml: line 4, column 37: types.hello.email.subject: there is no place `{jobid}`: did you mean `{jobId}`?";
+    assert!(said.contains(line), "no `{line}` in\n{said}");
 
     // What is found when all can be read: values that do not go together, and routes to nowhere.
     let routes = "[[routes]]\npath = \"/a\"\nkind = \"submit\"\ntype = \"helo\"\n[types.mine]\nhandler = { kind = \"echo\" }\n";
