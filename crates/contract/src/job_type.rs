@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::BreakerPolicy;
+use crate::email::EmailSpec;
 use crate::names::{JobType, Pool, Tier, nearest};
 use crate::retry::RetryPolicy;
 
@@ -116,6 +117,9 @@ pub struct JobTypeSpec {
     /// What follows a failed attempt.
     #[serde(default)]
     pub retry: RetryPolicy,
+    /// Who is told by e-mail how a job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailSpec>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -150,6 +154,7 @@ impl JobTypeSpec {
             content: Content::default(),
             pass_headers: Vec::new(),
             retry: RetryPolicy::default(),
+            email: None,
         }
     }
 

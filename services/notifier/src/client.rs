@@ -12,10 +12,10 @@ use reqwest::{Response, redirect};
 use tidegate_callbacks::{
     BadUrl, CallbackRules, Lookup, ResolveError, Resolver, Shared, SystemLookup,
 };
+use tidegate_contract::retry_after::retry_after;
 use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::Delivery;
-use crate::schedule::retry_after;
 use crate::settings::Limits;
 use crate::sign::Signed;
 

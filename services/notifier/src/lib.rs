@@ -8,11 +8,14 @@
 //! up and connected to in one step, with bounds on time and on what is read. What came of it goes back to the endpoint,
 //! and the [`Schedule`] says when to try again, or that the message is given up.
 //!
-//! Nothing here knows of Kafka or of the store; all but the client and the resolver are pure: time and random numbers
+//! Who wants an e-mail instead gets one with the same facts from the [`Mailer`].
+//!
+//! Nothing here knows of Kafka or of the store; all but the client, the mailer and the resolver are pure: time and random numbers
 //! are passed in.
 #![warn(missing_docs)]
 
 mod client;
+mod email;
 mod endpoint;
 mod payload;
 mod schedule;
@@ -20,8 +23,11 @@ mod settings;
 mod sign;
 
 pub use client::{Answer, Client, ClientError, SendError};
+pub use email::{
+    EmailSettings, Mail, MailAnswer, MailDelivery, MailError, Mailer, MailerError, Security,
+};
 pub use endpoint::{Admission, Change, Delivery, Endpoint, Record, Turn, Why};
 pub use payload::{Links, Notice};
-pub use schedule::{Next, Schedule, retry_after};
+pub use schedule::{Next, Schedule};
 pub use settings::{BadSetting, EndpointSettings, Limits};
 pub use sign::{BadKey, Signed, Signer, SigningKey};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate_contract::{BreakerPolicy, HandlerSpec, JobTypeSpec};
+use tidegate_contract::{BreakerPolicy, EmailSpec, HandlerSpec, JobTypeSpec};
 use tidegate_worker::ReservedSlots;
 
 use super::*;
@@ -55,6 +55,7 @@ fn everything() -> Settings {
     let name = "sales-report".parse().unwrap();
     let mut spec = JobTypeSpec::new(handler);
     spec.max_running = 1;
+    spec.email = Some(told());
     settings.types.insert(name, spec);
     settings.worker.reserved = ReservedSlots {
         high: Some(1),
@@ -70,6 +71,11 @@ fn everything() -> Settings {
     settings.auth.keys = example.auth.keys;
     settings.kafka.librdkafka = example.kafka.librdkafka;
     settings
+}
+
+/// An e-mail with the defaults, to whom the reference has as an example.
+fn told() -> EmailSpec {
+    serde_json::from_value(serde_json::json!({ "to": ["reports@example.com"] })).unwrap()
 }
 
 #[test]
@@ -120,7 +126,9 @@ fn the_examples_are_good_and_say_the_defaults() {
     };
     let bare: HandlerSpec =
         serde_json::from_value(serde_json::json!({ "kind": "http", "url": url })).unwrap();
-    assert_eq!(*spec, JobTypeSpec::new(bare));
+    let mut expected = JobTypeSpec::new(bare);
+    expected.email = Some(told());
+    assert_eq!(*spec, expected);
 }
 
 #[test]

@@ -94,6 +94,12 @@ fn the_command_says_what_is_good_and_what_is_wrong_where() {
         assert!(said.contains(line), "no `{line}` in\n{said}");
     }
 
+    let email = "email = { to = [\"ops@example.com\"], subject = \"{jobid}\" }\n";
+    files.write(&format!("{HELLO}{email}"));
+    let said = stderr(&run(&["types", "check", "--config", &main]));
+    let line = "shared.toml: line 4, column 37: types.hello.email.subject: there is no place `{jobid}`: did you mean `{jobId}`?";
+    assert!(said.contains(line), "no `{line}` in\n{said}");
+
     // What is found when all can be read: values that do not go together, and routes to nowhere.
     let routes = "[[routes]]\npath = \"/a\"\nkind = \"submit\"\ntype = \"helo\"\n[types.mine]\nhandler = { kind = \"echo\" }\n";
     let files = Files::new(routes, &format!("{HELLO}wait = \"10m\"\n"));

@@ -10,10 +10,11 @@
 //! tried again after `Retry-After`; so may every 5xx. Redirects are not followed: the URL is the operator's choice,
 //! and no answer may change it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url, redirect};
+use tidegate_contract::retry_after::retry_after;
 use tidegate_contract::time::rfc3339;
 use tidegate_contract::{Outcome, Pair};
 
@@ -136,7 +137,8 @@ impl Handler for Http {
             );
             return Err(failure.with_details(serde_json::json!({ "status": status.as_u16() })));
         }
-        let pause = retry_after(response.headers(), std::time::SystemTime::now());
+        let pause = text(response.headers(), &header::RETRY_AFTER)
+            .and_then(|value| retry_after(&value, SystemTime::now()));
         let outcome = self.outcome(response).await?;
         if status.is_success() {
             return Ok(outcome);
@@ -251,35 +253,9 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3): seconds or a date.
-fn retry_after(headers: &HeaderMap, now: std::time::SystemTime) -> Option<Duration> {
-    let value = text(headers, &header::RETRY_AFTER)?;
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(&value).ok()?;
-    Some(at.duration_since(now).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Tue, 15 Nov 1994 08:12:31 GMT").unwrap();
-        for (value, expected) in [
-            ("7", Some(7)),
-            ("Tue, 15 Nov 1994 08:12:41 GMT", Some(10)),
-            ("Tue, 15 Nov 1994 08:12:00 GMT", Some(0)),
-            ("soon", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(value));
-            let expected = expected.map(Duration::from_secs);
-            assert_eq!(retry_after(&headers, now), expected, "{value}");
-        }
-    }
 
     #[test]
     fn the_query_is_appended_to_the_url_of_the_type() {
