@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidegate_contract::{
-    FollowUpKind, JobId, JobSummary, Millis, Status, Tenant, Tier, now_millis,
-};
+use tidegate_contract::{FollowUpKind, JobId, JobSummary, Millis, Status, Tenant, Tier};
 use tidegate_store::{
     Attempt, EndpointRow, FollowUp, FollowUpState, FollowUps, JobRow, Lookup, Recover, StoreError,
     Take, Then, Waiting, endpoint_key,
