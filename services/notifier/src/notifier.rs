@@ -185,3 +185,7 @@ async fn observe(dispatcher: &Dispatcher) {
         dispatcher.observe().await;
     }
 }
+
+#[cfg(test)]
+#[path = "notifier_tests.rs"]
+mod tests;
