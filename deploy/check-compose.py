@@ -74,7 +74,7 @@ check(published == expected, f"published ports: {published} instead of {expected
 # A container that is killed before its role has stopped would cut what the grace time is for.
 settings = tomllib.loads(Path("services/tidegate/default.toml").read_text())
 ours = tomllib.loads(Path("deploy/tidegate.toml").read_text())
-for role in ("gateway", "worker", "scheduler"):
+for role in ("gateway", "worker", "scheduler", "notifier"):
     grace = seconds(ours[role].get("grace", settings[role]["grace"]))
     for name in (f"{role}-a", f"{role}-b"):
         given = seconds(services[name]["stop_grace_period"])

@@ -42,6 +42,10 @@ fn exercised() -> Metrics {
     metrics.delay_overdue("15s", took);
     metrics.delay_held("15s", 5);
     metrics.outcomes_unsent(7);
+    metrics.callback_attempt().ended("delivered", took);
+    metrics.callback_given_up("gone");
+    metrics.callbacks_waiting(3, took);
+    metrics.callback_endpoints(1, 2);
     metrics
 }
 

@@ -25,6 +25,7 @@ mod purge;
 mod record;
 mod settings;
 mod sqlite;
+mod stand_in;
 mod store;
 mod types;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use ::url::Url;
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, redirect};
 use tidegate_callbacks::{
     BadUrl, CallbackRules, Lookup, ResolveError, Resolver, Shared, SystemLookup,
@@ -66,6 +66,19 @@ pub enum SendError {
     Broken(String),
 }
 
+impl SendError {
+    /// Which of them it is: stable, for traces and metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            SendError::Refused(_) => "url-refused",
+            SendError::Unresolved(_) => "unresolved",
+            SendError::Connect(_) => "unreachable",
+            SendError::Timeout(_) => "timeout",
+            SendError::Broken(_) => "broken",
+        }
+    }
+}
+
 /// There is no client, and so no callbacks.
 #[derive(Debug, thiserror::Error)]
 #[error("no http client: {0}")]
@@ -122,17 +135,32 @@ impl Client {
         })
     }
 
-    /// Makes one attempt. When the head of an answer has come the attempt counts, even if its body never ends.
+    /// Reads the text of a URL by the rules of this client.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn parse(&self, text: &str) -> Result<Url, BadUrl> {
+        self.rules.parse(text)
+    }
+
+    /// Makes one attempt; `trace` are further headers, which carry the trace on. When the head of an answer has come the attempt counts, even if its body never ends.
     ///
     /// # Errors
     /// [`SendError`]: all of them may pass, even the first, as names and settings change.
-    pub async fn send(&self, url: &Url, signed: &Signed, body: Bytes) -> Result<Answer, SendError> {
+    pub async fn send(
+        &self,
+        url: &Url,
+        signed: &Signed,
+        trace: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, SendError> {
         // An address instead of a name is connected to without the resolver: this is where it is judged.
         self.rules.check(url)?;
         let deadline = Instant::now() + self.limits.total;
         let request = self
             .http
             .post(url.clone())
+            .headers(trace)
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &signed.id)
             .header("webhook-timestamp", signed.timestamp)

@@ -46,7 +46,7 @@ fn signed() -> Signed {
 async fn send(client: &Client, url: &str) -> Result<Answer, SendError> {
     let url = Url::parse(url).unwrap();
     let signed = signed();
-    let attempt = client.send(&url, &signed, Bytes::from_static(b"{}"));
+    let attempt = client.send(&url, &signed, HeaderMap::new(), Bytes::from_static(b"{}"));
     timeout(PATIENCE, attempt).await.expect("the attempt hangs")
 }
 

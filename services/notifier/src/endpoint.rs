@@ -192,6 +192,20 @@ impl Endpoint {
         self.first_turn = self.next_turn;
     }
 
+    /// What another process has kept of it since: an end counts here too, and so does that the end was taken back.
+    pub fn learn(&mut self, kept: Record) {
+        match (kept.ended, self.state) {
+            (Some(why), _) => self.state = State::Ended(why),
+            (None, State::Ended(_)) => self.enable(),
+            (None, _) => {}
+        }
+        self.failures = self.failures.max(kept.failures);
+        self.failing_since = match (self.failing_since, kept.failing_since) {
+            (Some(here), Some(there)) => Some(here.min(there)),
+            (here, there) => here.or(there),
+        };
+    }
+
     /// What is to be kept.
     pub fn record(&self) -> Record {
         Record {
@@ -207,6 +221,24 @@ impl Endpoint {
     /// Attempts that are open now.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Until when it is paused, also while the pause is over and one attempt shows whether it is back.
+    pub fn paused_until(&self) -> Option<Millis> {
+        match self.state {
+            State::Paused { until, .. } | State::Probing { until, .. } => Some(until),
+            State::Open | State::Ended(_) => None,
+        }
+    }
+
+    /// Whether an attempt would have to wait for another one that is open.
+    pub fn is_probing(&self) -> bool {
+        matches!(self.state, State::Probing { .. })
+    }
+
+    /// Whether nothing is known of it that a new one would not know.
+    pub fn is_forgettable(&self) -> bool {
+        self.in_flight == 0 && self.state == State::Open && self.failures == 0
     }
 
     fn turn(&mut self) -> Turn {

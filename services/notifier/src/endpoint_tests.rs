@@ -326,3 +326,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_another_process_has_kept_counts_here() {
+    let mut it = endpoint();
+    attempt(&mut it, Delivery::Failed, 50);
+    it.learn(Record {
+        failures: 7,
+        failing_since: Some(20),
+        ended: None,
+    });
+    let record = it.record();
+    assert_eq!((record.failures, record.failing_since), (7, Some(20)));
+    it.learn(Record {
+        ended: Some(Why::Gone),
+        ..Record::default()
+    });
+    assert_eq!(it.admit(60), Admission::Ended(Why::Gone));
+    it.learn(Record::default());
+    assert_eq!(it.record(), Record::default());
+    assert!(it.is_forgettable());
+}

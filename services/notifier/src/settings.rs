@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::Schedule;
+
 /// A setting that no notifier can run with: the key within its table, and what is allowed.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{key} {allowed}")]
@@ -119,6 +121,83 @@ impl Limits {
     }
 }
 
+/// How callbacks are delivered, as it stands under `[notifier]` in the configuration. Durations are texts such as `500ms`,
+/// sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotifierSettings {
+    /// Where `healthz`, `readyz` and `metrics` are served; empty: nowhere.
+    pub listen: String,
+    /// Attempts that are open at once, at most; half of them to one host.
+    pub slots: usize,
+    /// How often the store is asked for callbacks that are due.
+    #[serde(with = "humantime_serde")]
+    pub tick: Duration,
+    /// A JSON result up to this size stands in the message itself.
+    pub inline_limit: usize,
+    /// How long the end may take after the signal to stop.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// Of one attempt.
+    pub limits: Limits,
+    /// Of each endpoint.
+    pub endpoint: EndpointSettings,
+    /// The pauses between the attempts of one message.
+    pub schedule: Schedule,
+}
+
+impl Default for NotifierSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8094".to_owned(),
+            slots: 256,
+            tick: Duration::from_millis(500),
+            inline_limit: 64 << 10,
+            grace: Duration::from_secs(25),
+            limits: Limits::default(),
+            endpoint: EndpointSettings::default(),
+            schedule: Schedule::default(),
+        }
+    }
+}
+
+/// A setting under `[notifier]` that no notifier can run with.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("notifier.{table}{bad}")]
+pub struct BadNotifierSetting {
+    /// The table within `[notifier]`, with a full stop behind it.
+    table: &'static str,
+    bad: BadSetting,
+}
+
+impl NotifierSettings {
+    /// Refuses what would leave a notifier without work or without bounds.
+    ///
+    /// # Errors
+    /// The first setting that is out of its bounds, by name.
+    pub fn check(&self) -> Result<(), BadNotifierSetting> {
+        let within = |table| move |bad| BadNotifierSetting { table, bad };
+        self.own().map_err(within(""))?;
+        self.limits.check().map_err(within("limits."))?;
+        self.endpoint.check().map_err(within("endpoint."))?;
+        self.schedule.check().map_err(within("schedule."))
+    }
+
+    fn own(&self) -> Result<(), BadSetting> {
+        let bad = BadSetting::new;
+        if !(2..=10_000).contains(&self.slots) {
+            return bad("slots", "must be from 2 to 10000");
+        }
+        if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&self.tick) {
+            return bad("tick", "must be from 1ms to 1h");
+        }
+        if self.inline_limit > 1 << 20 {
+            return bad("inline_limit", "must be at most 1048576");
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +206,32 @@ mod tests {
     fn the_defaults_are_good() {
         assert_eq!(EndpointSettings::default().check(), Ok(()));
         assert_eq!(Limits::default().check(), Ok(()));
+        assert_eq!(NotifierSettings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_names_the_setting_with_its_table() {
+        let said = |change: fn(&mut NotifierSettings)| {
+            let mut settings = NotifierSettings::default();
+            change(&mut settings);
+            settings.check().unwrap_err().to_string()
+        };
+        assert_eq!(
+            said(|it| it.slots = 1),
+            "notifier.slots must be from 2 to 10000"
+        );
+        assert_eq!(
+            said(|it| it.limits.total = Duration::ZERO),
+            "notifier.limits.total must be from 1ms to 60s"
+        );
+        assert_eq!(
+            said(|it| it.endpoint.failures = 0),
+            "notifier.endpoint.failures must be from 1 to 1000"
+        );
+        assert_eq!(
+            said(|it| it.schedule.jitter = 2.0),
+            "notifier.schedule.jitter is a share: 0 to 1"
+        );
     }
 
     #[test]

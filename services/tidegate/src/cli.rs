@@ -1,5 +1,6 @@
 //! The command line: what can be said, not what it does.
 
+mod callbacks;
 mod operators;
 
 use std::path::PathBuf;
@@ -7,6 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 pub use tidegate_runtime::args::{RoleArgs, SettingsArgs};
 
+pub use callbacks::{
+    CallbacksCommand, EnableArgs, EndpointsArgs, ListCallbacksArgs, RecoverArgs, ResendArgs,
+};
 pub use operators::{
     BenchArgs, CancelArgs, DeadLetterArgs, DeadLettersCommand, DoctorArgs, FilterArgs, GatewayArgs,
     JobsCommand, ListJobsArgs, ListLettersArgs, ListTypesArgs, RebuildArgs, RedriveArgs, RetryArgs,
@@ -31,6 +35,8 @@ pub enum Command {
     Worker(RoleArgs),
     /// Run a scheduler: retries and delayed jobs go back when they are due
     Scheduler(RoleArgs),
+    /// Run a notifier: callbacks out, to those who asked to be told of a job's end
+    Notifier(RoleArgs),
     /// Make or look at the topics
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -54,6 +60,9 @@ pub enum Command {
     /// Look at what failed for good, and do it again
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Look at callbacks, send them again, call a disabled endpoint again
+    #[command(subcommand)]
+    Callbacks(CallbacksCommand),
     /// Show the spans of a job's trace as a tree: from Jaeger (telemetry.query_url), or from `dev` itself
     Trace(TraceArgs),
     /// Look after the status store
@@ -65,7 +74,7 @@ pub enum Command {
     /// Nothing is written, joined, committed or made.
     #[command(after_help = DOCTOR_CODES)]
     Doctor(DoctorArgs),
-    /// Ask a gateway, a worker or a scheduler whether it is ready, and if not, why; exit code 0 or 1
+    /// Ask a gateway, a worker, a scheduler or a notifier whether it is ready, and if not, why; exit code 0 or 1
     Health(HealthArgs),
 }
 

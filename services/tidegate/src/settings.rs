@@ -4,9 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidegate_callbacks::CallbackSettings;
 use tidegate_contract::{JobTypes, Pool};
 use tidegate_gateway::{AuthSettings, GatewaySettings, RouteSettings};
 use tidegate_kafka::{KafkaSettings, RegistrySettings, TopicPlan, topic_plan};
+use tidegate_notifier::NotifierSettings;
 use tidegate_runtime::TelemetrySettings;
 use tidegate_runtime::config::{Layers, Loaded};
 use tidegate_runtime::types::{self, TypesFile};
@@ -40,6 +42,8 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     pub worker: WorkerSettings,
     pub scheduler: SchedulerSettings,
+    pub notifier: NotifierSettings,
+    pub callbacks: CallbackSettings,
     pub auth: AuthSettings,
     pub telemetry: TelemetrySettings,
     pub routes: Vec<RouteSettings>,

@@ -69,6 +69,7 @@ fn everything() -> Settings {
     let example: Settings = toml::from_str(&with_examples()).unwrap();
     settings.routes = example.routes;
     settings.auth.keys = example.auth.keys;
+    settings.callbacks.tenants = example.callbacks.tenants;
     settings.kafka.librdkafka = example.kafka.librdkafka;
     settings
 }

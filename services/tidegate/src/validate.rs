@@ -132,6 +132,9 @@ fn sections(settings: &Settings, found: &mut Problems) {
             found.add(key, reason);
         }
     }
+    if let Err(bad) = settings.callbacks.rules() {
+        found.add("callbacks.allow_networks", bad.to_string());
+    }
     let ratio = settings.telemetry.sample_ratio;
     if !(0.0..=1.0).contains(&ratio) {
         found.add(
@@ -142,7 +145,8 @@ fn sections(settings: &Settings, found: &mut Problems) {
     let gateway = settings.gateway.check().map_err(|bad| bad.to_string());
     let worker = settings.worker.check().map_err(|bad| bad.to_string());
     let scheduler = settings.scheduler.check().map_err(|bad| bad.to_string());
-    for text in [gateway, worker, scheduler]
+    let notifier = settings.notifier.check().map_err(|bad| bad.to_string());
+    for text in [gateway, worker, scheduler, notifier]
         .into_iter()
         .filter_map(Result::err)
     {

@@ -6,6 +6,7 @@
 
 mod clients;
 mod gateway;
+mod notifier;
 mod scheduler;
 mod targets;
 mod types;
@@ -47,6 +48,7 @@ struct Families {
     conditions: Counters1<Gauge>,
     clients: clients::Clients,
     gateway: gateway::Gateway,
+    notifier: notifier::Notifier,
     scheduler: scheduler::Scheduler,
     targets: targets::Targets,
     worker: worker::Worker,
@@ -95,6 +97,7 @@ impl Metrics {
         );
         let clients = clients::Clients::new(&mut registry);
         let gateway = gateway::Gateway::new(&mut registry);
+        let notifier = notifier::Notifier::new(&mut registry);
         let scheduler = scheduler::Scheduler::new(&mut registry);
         let targets = targets::Targets::new(&mut registry);
         let worker = worker::Worker::new(&mut registry);
@@ -107,6 +110,7 @@ impl Metrics {
                 conditions,
                 clients,
                 gateway,
+                notifier,
                 scheduler,
                 targets,
                 worker,

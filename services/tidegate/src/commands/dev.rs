@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::mem::ManuallyDrop;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,13 +11,15 @@ use tidegate_contract::{Pool, Secret, Tier};
 use tidegate_gateway::Gateway;
 use tidegate_kafka::Durability;
 use tidegate_kafka::embedded::{EmbeddedBroker, EmbeddedRegistry};
+use tidegate_notifier::{Notifier, NotifierSettings};
 use tidegate_runtime::config::Loaded;
 use tidegate_runtime::{Readiness, RecentSpans, Shutdown};
 use tidegate_scheduler::{Scheduler, SchedulerSettings};
 use tidegate_worker::{Worker, WorkerSettings};
+use tokio::sync::Notify;
 
 use super::process;
-use super::{gateway, scheduler, worker};
+use super::{gateway, notifier, scheduler, worker};
 use crate::cli::RoleArgs;
 use crate::exit::Failure;
 use crate::settings::Settings;
@@ -24,6 +27,11 @@ use crate::{output, settings};
 
 /// Joining the embedded broker's groups takes some seconds; after this long something is wrong.
 const READY: Duration = Duration::from_secs(60);
+
+/// Signs callbacks if no key is configured: known to all, and good for trying out alone.
+const SIGNING_KEY: &str = "whsec_dGlkZWdhdGUgZGV2IHNpZ25zIHdpdGggdGhpcyBrZXk=";
+/// Receivers that somebody tries are on this host.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 
 /// What the settings say of servers, which are all in this process.
 const NOT_USED: [&str; 5] = [
@@ -63,6 +71,17 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let scheduler = scheduler::config(&settings, cluster(), metrics.clone(), instance);
     let scheduler = Scheduler::build(scheduler).await;
     let scheduler = scheduler.map_err(|error| scheduler::refused(&loaded, error))?;
+    let wake = Arc::<Notify>::default();
+    let notifier = notifier::config(
+        &loaded,
+        &settings,
+        store.clone(),
+        Arc::clone(&wake),
+        metrics.clone(),
+        instance,
+    )?;
+    let notifier = Notifier::build(notifier).await;
+    let notifier = notifier.map_err(|error| notifier::refused(&loaded, error))?;
     let mut gateway = gateway::config(
         &settings,
         cluster(),
@@ -79,6 +98,7 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
         gateway.readiness(),
         worker.readiness(),
         scheduler.readiness(),
+        notifier.readiness(),
     ];
     // The worker first: what the gateway then takes is known there.
     let roles = vec![worker.types(), gateway.types()];
@@ -89,6 +109,7 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     let gateway = part(&process.shutdown, gateway.run(stop.0.clone()));
     let worker = part(&process.shutdown, worker.run(stop.1.clone()));
     let scheduler = part(&process.shutdown, scheduler.run(stop.1.clone()));
+    let notifier = part(&process.shutdown, notifier.run(stop.1.clone()));
     tokio::select! {
         () = process.shutdown.triggered() => {}
         () = introduce(&settings, args.config.as_deref(), &url, &ready) => process.shutdown.triggered().await,
@@ -98,6 +119,7 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
     stop.1.trigger();
     let worker = worker.await.map_err(Failure::failed)?;
     let scheduler = scheduler.await.map_err(Failure::failed)?;
+    notifier.await.map_err(Failure::failed)?;
     gateway::close(&*store).await;
     process.end().await;
     gateway.map_err(Failure::failed)?;
@@ -150,6 +172,16 @@ fn embed(
     if settings.scheduler.listen == SchedulerSettings::default().listen {
         settings.scheduler.listen = String::new();
     }
+    if settings.notifier.listen == NotifierSettings::default().listen {
+        settings.notifier.listen = String::new();
+    }
+    let callbacks = &mut settings.callbacks;
+    callbacks.allow_http = true;
+    let loopback = LOOPBACK.map(str::to_owned);
+    callbacks.allow_networks.extend(loopback);
+    if callbacks.keys.is_empty() {
+        callbacks.keys.push(Secret::new(SIGNING_KEY));
+    }
 }
 
 /// Waits until jobs can be run, and says what to try.
@@ -178,6 +210,11 @@ fn introduction(settings: &Settings, url: &str) -> String {
     let types: Vec<_> = settings.types.keys().map(|name| name.as_str()).collect();
     let types = types.join(", ");
     let registry = &settings.registry.url;
+    let keys: Vec<_> = settings.callbacks.keys.iter().collect();
+    let signed = match keys[..] {
+        [key] if key.expose() == SIGNING_KEY => SIGNING_KEY,
+        _ => "the configured keys",
+    };
     let tidegate = program();
     format!(
         "
@@ -188,6 +225,7 @@ store keep nothing. Ctrl-C stops it.
   metrics    {url}/metrics
   broker     {brokers}
   registry   {registry}
+  callbacks  to this host too, signed with {signed}
   job types  {types}
 
 Try:

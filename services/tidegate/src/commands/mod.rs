@@ -1,6 +1,7 @@
 //! A file a command.
 
 mod bench;
+mod callbacks;
 mod client;
 mod config;
 mod dead_letters;
@@ -11,6 +12,7 @@ mod health;
 mod job_control;
 mod jobs;
 mod listing;
+mod notifier;
 mod process;
 mod rebuild;
 mod scheduler;
@@ -31,6 +33,7 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Dev(args) => dev::run(args).await?,
         Command::Gateway(args) => gateway::run(args).await?,
         Command::Scheduler(args) => scheduler::run(args).await?,
+        Command::Notifier(args) => notifier::run(args).await?,
         Command::Worker(args) => worker::run(args).await?,
         Command::Topics(command) => topics::run(command).await?,
         Command::Schemas(command) => schemas::run(command).await?,
@@ -45,6 +48,7 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Jobs(JobsCommand::Cancel(args)) => return job_control::cancel(args).await,
         Command::Jobs(JobsCommand::Watch(args)) => return job_control::watch(args).await,
         Command::DeadLetters(command) => dead_letters::run(command).await?,
+        Command::Callbacks(command) => callbacks::run(command).await?,
         Command::Trace(args) => trace::run(args).await?,
         Command::Store(StoreCommand::Rebuild(args)) => rebuild::run(args).await?,
         Command::Health(args) => health::run(&args).await?,

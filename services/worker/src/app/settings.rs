@@ -44,6 +44,10 @@ struct File {
     _gateway: IgnoredAny,
     #[serde(rename = "scheduler")]
     _scheduler: IgnoredAny,
+    #[serde(rename = "notifier")]
+    _notifier: IgnoredAny,
+    #[serde(rename = "callbacks")]
+    _callbacks: IgnoredAny,
     #[serde(rename = "auth")]
     _auth: IgnoredAny,
     #[serde(rename = "routes")]
