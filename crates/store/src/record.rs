@@ -163,6 +163,7 @@ impl TryFrom<Record> for JobRow {
                 deadline: record.deadline,
                 trace_id: record.trace_id,
                 retry_of: job_id(id, "retry_of", record.retry_of)?,
+                follow_ups: Vec::new(),
             },
             reply_partition: record.reply_partition,
             status: parsed(id, "status", &record.status)?,

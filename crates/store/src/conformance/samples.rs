@@ -39,6 +39,7 @@ pub fn summary() -> JobSummary {
         deadline: CREATED + 3_600_000,
         trace_id: Some("0af7651916cd43dd8448eb211c80319c".to_owned()),
         retry_of: "018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f".parse().ok(),
+        follow_ups: Vec::new(),
     }
 }
 

@@ -100,6 +100,7 @@ pub async fn read(
         not_before: options.not_before,
         retry_of: None,
         redrives: 0,
+        follow_ups: Vec::new(),
     };
     let key = options.key.map(|text| Key {
         text,

@@ -78,6 +78,7 @@ pub fn a_job(tenant: &str) -> JobMessage {
         not_before: None,
         retry_of: None,
         redrives: 0,
+        follow_ups: Vec::new(),
         body: Bytes::new(),
     }
 }

@@ -297,6 +297,7 @@ pub fn event(id: JobId, kind: EventKind, body: &str) -> JobEvent {
             deadline: id.created_at() + 60_000,
             trace_id: None,
             retry_of: None,
+            follow_ups: Vec::new(),
         },
         source: "worker".into(),
         outcome: (kind == EventKind::Completed).then(|| Outcome {
