@@ -5,8 +5,10 @@
 
 mod address;
 mod resolve;
+mod settings;
 mod url;
 
 pub use address::{BadNetwork, Forbidden, Policy, Rule};
 pub use resolve::{Lookup, ResolveError, Resolver, Shared, SystemLookup};
+pub use settings::{BadCallbacks, CallbackSettings, TenantCallbacks, check_configured};
 pub use url::{BadUrl, CallbackRules};

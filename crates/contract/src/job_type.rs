@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::BreakerPolicy;
+use crate::follow_up::EventFilter;
 use crate::names::{JobType, Pool, Tier, nearest};
 use crate::retry::RetryPolicy;
 
@@ -116,6 +117,20 @@ pub struct JobTypeSpec {
     /// What follows a failed attempt.
     #[serde(default)]
     pub retry: RetryPolicy,
+    /// Who is told of the ends of its jobs, unless the request says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackSpec>,
+}
+
+/// The endpoint of a type: the operator's, so it may be anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallbackSpec {
+    /// Where to.
+    pub url: String,
+    /// The ends that it is told of; all if nothing is said.
+    #[serde(default)]
+    pub events: EventFilter,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -150,6 +165,7 @@ impl JobTypeSpec {
             content: Content::default(),
             pass_headers: Vec::new(),
             retry: RetryPolicy::default(),
+            callback: None,
         }
     }
 

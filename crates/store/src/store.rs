@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tidegate_contract::{JobId, Millis, Status, Tenant};
 
 use crate::error::StoreError;
+use crate::follow_ups::FollowUps;
 use crate::inspect::Inspection;
 use crate::keys::{Glimpse, NewKey, Reserved};
 use crate::listing::{Listed, Listing};
@@ -14,7 +15,7 @@ use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Projected,
 /// The status store. Every call ends within the configured time; every write may be repeated, and a call that is
 /// dropped half-way leaves nothing half-written.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: FollowUps {
     /// Connects and brings the tables up to date. May be called again, also by several processes at once.
     async fn prepare(&self) -> Result<(), StoreError>;
 

@@ -46,6 +46,9 @@ pub struct Problem {
     header: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
+    /// The rule that a callback URL breaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
     /// Where a body stops being JSON, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
@@ -71,6 +74,11 @@ pub struct Problem {
         crate::erasing::erase,
         crate::result::result,
         crate::cancel::cancel,
+        crate::callbacks::looking::list,
+        crate::callbacks::looking::resend,
+        crate::callbacks::endpoints::list,
+        crate::callbacks::endpoints::enable,
+        crate::callbacks::endpoints::recover,
         crate::dead_letters::retry,
         crate::dead_letters::list,
         crate::dead_letters::show,

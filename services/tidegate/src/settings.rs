@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tidegate_callbacks::CallbackSettings;
 use tidegate_contract::{JobTypes, Pool};
 use tidegate_gateway::{AuthSettings, GatewaySettings, RouteSettings};
 use tidegate_kafka::{KafkaSettings, RegistrySettings, TopicPlan, topic_plan};
@@ -41,6 +42,7 @@ pub struct Settings {
     pub worker: WorkerSettings,
     pub scheduler: SchedulerSettings,
     pub auth: AuthSettings,
+    pub callbacks: CallbackSettings,
     pub telemetry: TelemetrySettings,
     pub routes: Vec<RouteSettings>,
     pub types: JobTypes,
