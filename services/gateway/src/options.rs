@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn options_of_later_versions_are_refused_by_name() {
-        for name in ["tidegate-cron", "tidegate-callback-url"] {
+        for name in ["tidegate-cron", "tidegate-stream"] {
             let error = with(&[(name, "x")]).unwrap_err();
             assert!(matches!(&error, ApiError::UnsupportedOption { name: n } if n == name));
         }
