@@ -40,6 +40,7 @@ pub fn job(job_type: &str, reply_partition: i32) -> JobMessage {
         not_before: None,
         retry_of: None,
         redrives: 0,
+        follow_ups: Vec::new(),
     }
 }
 

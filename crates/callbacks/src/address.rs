@@ -159,6 +159,13 @@ impl Policy {
         })
     }
 
+    /// A policy that refuses nothing: for what an operator has configured.
+    pub fn anywhere() -> Self {
+        Self {
+            allow: vec![v4(0, 0, 0, 0, 0).into(), v6([0; 3], 0).into()],
+        }
+    }
+
     /// Whether an address may be called. One that holds an IPv4 address is judged by that.
     ///
     /// # Errors

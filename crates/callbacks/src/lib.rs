@@ -10,5 +10,5 @@ mod url;
 
 pub use address::{BadNetwork, Forbidden, Policy, Rule};
 pub use resolve::{Lookup, ResolveError, Resolver, Shared, SystemLookup};
-pub use settings::{CallbackSettings, TenantCallbacks};
+pub use settings::{BadCallbacks, CallbackSettings, TenantCallbacks, check_configured};
 pub use url::{BadUrl, CallbackRules};

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::follow_up::FollowUpSpec;
 use crate::id::JobId;
 use crate::job::{JobMessage, Pair};
 use crate::names::{JobType, Pool, Tenant, Tier};
@@ -142,6 +143,8 @@ pub struct JobSummary {
     pub trace_id: Option<String>,
     /// The ended job that this one does again.
     pub retry_of: Option<JobId>,
+    /// Who is told when it has ended.
+    pub follow_ups: Vec<FollowUpSpec>,
 }
 
 impl JobSummary {
@@ -156,6 +159,7 @@ impl JobSummary {
             deadline: job.deadline,
             trace_id,
             retry_of: job.retry_of,
+            follow_ups: job.follow_ups.clone(),
         }
     }
 }

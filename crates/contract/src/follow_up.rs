@@ -44,7 +44,8 @@ impl fmt::Display for FollowUpKind {
 /// What a job asks for: settled when it is accepted, and carried in its record and in its events, so that whoever has
 /// one of these knows it. The fields are texts as they lie in Avro, because a newer version may know more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+// Avro's name of the record: what is read straight into the struct must agree with it.
+#[serde(rename = "FollowUp", rename_all = "camelCase")]
 pub struct FollowUpSpec {
     /// See [`FollowUpKind`].
     pub kind: String,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::follow_up::FollowUpSpec;
 use crate::id::JobId;
 use crate::names::{JobType, Pool, Tenant, Tier};
 use crate::time::Millis;
@@ -48,6 +49,8 @@ pub struct JobMessage {
     pub retry_of: Option<JobId>,
     /// How many jobs lie before this one on the chain of `retry_of`.
     pub redrives: i32,
+    /// Who is told when it has ended.
+    pub follow_ups: Vec<FollowUpSpec>,
 }
 
 impl JobMessage {

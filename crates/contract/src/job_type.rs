@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::breaker::BreakerPolicy;
 use crate::email::EmailSpec;
+use crate::follow_up::EventFilter;
 use crate::names::{JobType, Pool, Tier, nearest};
 use crate::retry::RetryPolicy;
 
@@ -120,6 +121,20 @@ pub struct JobTypeSpec {
     /// Who is told by e-mail how a job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailSpec>,
+    /// Who is told of the ends of its jobs, unless the request says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackSpec>,
+}
+
+/// The endpoint of a type: the operator's, so it may be anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallbackSpec {
+    /// Where to.
+    pub url: String,
+    /// The ends that it is told of; all if nothing is said.
+    #[serde(default)]
+    pub events: EventFilter,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -155,6 +170,7 @@ impl JobTypeSpec {
             pass_headers: Vec::new(),
             retry: RetryPolicy::default(),
             email: None,
+            callback: None,
         }
     }
 

@@ -54,7 +54,7 @@ pub use follow_up::{BadEvents, CallbackEvent, EventFilter, FollowUpKind, FollowU
 pub use headers::{HeaderError, RecordHeaders};
 pub use id::{JobId, MalformedId};
 pub use job::{JobMessage, Pair, RequestInfo};
-pub use job_type::{Content, HandlerSpec, JobTypeSpec, JobTypes, Mode};
+pub use job_type::{CallbackSpec, Content, HandlerSpec, JobTypeSpec, JobTypes, Mode};
 pub use ladder::{BadLadder, Ladder};
 pub use names::{BadName, JobType, Pool, Tenant, Tier, nearest};
 pub use retry::{Attempt, RetryPolicy, Verdict};

@@ -63,6 +63,11 @@ fn job() -> JobMessage {
         not_before: Some(1_738_315_900_000),
         retry_of: Some(JobId::generate()),
         redrives: 2,
+        follow_ups: vec![FollowUpSpec::new(
+            FollowUpKind::Callback,
+            "https://a.example/hook".into(),
+            EventFilter::default(),
+        )],
     }
 }
 
@@ -92,6 +97,7 @@ fn jobs_fit_their_schema() {
             content_type: None,
             body: Bytes::new(),
             request: RequestInfo::default(),
+            follow_ups: Vec::new(),
             ..job()
         };
         round_trip(schema::JOB, &bare);
@@ -270,15 +276,15 @@ fn earlier_versions_stay_readable_both_ways() {
     let apache_avro::types::Value::Record(fields) = &mut value else {
         panic!("a record")
     };
-    fields.retain(|(name, _)| {
-        !["serialKey", "notBefore", "retryOf", "redrives"].contains(&name.as_str())
-    });
+    let added = ["serialKey", "notBefore", "retryOf", "redrives", "followUps"];
+    fields.retain(|(name, _)| !added.contains(&name.as_str()));
     let writing = GenericDatumWriter::builder(&old).build().unwrap();
     let datum = writing
         .write_value_to_vec(value.resolve(&old).unwrap())
         .unwrap();
     let read = read::<JobMessage>(&old, &new, &datum);
     assert_eq!((read.attempt, read.redrives, read.retry_of), (2, 0, None));
+    assert_eq!(read.follow_ups, []);
 }
 
 /// The check that guards releases refuses what it should: a required field more, a field less, a type changed.

@@ -21,6 +21,28 @@ pub enum FollowUpState {
     Failed,
 }
 
+impl FollowUpState {
+    /// Every state.
+    pub const ALL: [FollowUpState; 3] = [
+        FollowUpState::Pending,
+        FollowUpState::Delivered,
+        FollowUpState::Failed,
+    ];
+
+    /// The name in rows and answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FollowUpState::Pending => "pending",
+            FollowUpState::Delivered => "delivered",
+            FollowUpState::Failed => "failed",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
 /// One message that a job's end causes. There is one of a kind for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowUp {
@@ -137,7 +159,7 @@ pub trait FollowUps: Send + Sync {
     /// Gives one that is held back without an attempt. With [`Then::GivenUp`] it is over.
     async fn give_back(&self, taken: &FollowUp, then: &Then) -> Result<bool, StoreError>;
 
-    /// Nothing of an endpoint is due before that time.
+    /// Nothing of an endpoint is due before that time. What is held stays with whoever holds it.
     async fn postpone(&self, endpoint: &str, until: Millis) -> Result<(), StoreError>;
 
     /// The follow-ups of a job, each with its last attempts, oldest first.

@@ -11,6 +11,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod follow_up_record;
 mod follow_ups;
 pub mod history;
 mod inserter;
@@ -25,7 +26,6 @@ mod purge;
 mod record;
 mod settings;
 mod sqlite;
-mod stand_in;
 mod store;
 mod types;
 
@@ -44,7 +44,8 @@ pub use listing::{Listed, Listing, WINDOW};
 pub use settings::{Retention, StoreSettings};
 pub use store::Store;
 pub use types::{
-    Applied, Batch, JobRow, Lookup, NewJob, NewRetry, Position, Projected, Purged, Retry, Tombstone,
+    Applied, Batch, JobRow, Lookup, Making, NewJob, NewRetry, Position, Projected, Purged, Retry,
+    Tombstone,
 };
 
 /// The store that the settings name. Nothing is connected before [`Store::prepare`].

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use tidegate_contract::{
-    EventKind, JobError, JobEvent, JobSummary, Millis, Outcome, Pair, Progress, Status, Transition,
+    EventKind, FollowUpSpec, JobError, JobEvent, JobSummary, Millis, Outcome, Pair, Progress,
+    Status, Transition,
 };
 
 use crate::history;
@@ -121,6 +122,9 @@ fn apply(row: &mut JobRow, status: Status, event: &JobEvent) {
     if row.summary.trace_id.is_none() {
         row.summary.trace_id = event.job.trace_id.as_deref().map(clean);
     }
+    if row.summary.follow_ups.is_empty() {
+        row.summary.follow_ups = clean_follow_ups(&event.job.follow_ups);
+    }
     if row.started_at.is_none() {
         row.started_at = started_at(event);
     }
@@ -159,15 +163,25 @@ fn started_at(event: &JobEvent) -> Option<Millis> {
 
 /// Text as every backend can hold it: PostgreSQL refuses the character NUL, and a hostile message must not hold up
 /// a partition. Bodies are bytes and stay as they are.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
 fn clean_summary(summary: &JobSummary) -> JobSummary {
     JobSummary {
         trace_id: summary.trace_id.as_deref().map(clean),
+        follow_ups: clean_follow_ups(&summary.follow_ups),
         ..summary.clone()
     }
+}
+
+fn clean_follow_ups(specs: &[FollowUpSpec]) -> Vec<FollowUpSpec> {
+    let specs = specs.iter().map(|spec| FollowUpSpec {
+        kind: clean(&spec.kind),
+        target: clean(&spec.target),
+        events: clean(&spec.events),
+    });
+    specs.collect()
 }
 
 fn clean_progress(progress: &Progress) -> Progress {
@@ -236,6 +250,7 @@ mod tests {
                 deadline: 900,
                 trace_id: None,
                 retry_of: None,
+                follow_ups: Vec::new(),
             },
             source: String::new(),
             outcome: (kind == EventKind::Completed).then(|| Outcome {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tidegate_contract::JobId;
 
 use crate::error::{Fault, StoreError};
+use crate::follow_up_record::{NewFollowUp, made};
 use crate::plan::{Known, ids, plan};
 use crate::types::{Applied, Batch, JobRow, Position, Projected};
 
@@ -19,6 +20,8 @@ pub(crate) trait Projecting: Send {
     async fn known(&mut self, ids: &[JobId]) -> Result<HashMap<JobId, Known>, Fault>;
     /// Writes rows, given in the order of their ids; a row that has ended meanwhile stays as it is.
     async fn write(&mut self, rows: &[JobRow]) -> Result<(), Fault>;
+    /// Makes follow-ups of rows that have just been written, those that are not there yet, and counts them.
+    async fn follow(&mut self, made: &[NewFollowUp]) -> Result<u64, Fault>;
     /// `SAVEPOINT`, `RELEASE` and `ROLLBACK TO`, as given.
     async fn savepoint(&mut self, statement: &'static str) -> Result<(), Fault>;
 }
@@ -53,23 +56,36 @@ pub(crate) async fn project(
     let mut known = tx.known(&ids(batch)).await?;
     let mut plan = plan(batch, &mut known);
     match writing {
-        Writing::Together => tx.write(&plan.rows).await?,
-        Writing::Isolating => write_isolating(tx, &plan.rows, &mut plan.applied).await?,
+        Writing::Together => plan.applied.follow_ups = write(tx, batch, &plan.rows).await?,
+        Writing::Isolating => write_isolating(tx, batch, &plan.rows, &mut plan.applied).await?,
     }
     Ok(Projected::Applied(plan.applied))
+}
+
+/// Writes rows and what their ends cause; counts the latter.
+async fn write(tx: &mut impl Projecting, batch: &Batch, rows: &[JobRow]) -> Result<u64, Fault> {
+    tx.write(rows).await?;
+    match made(rows, batch.follow_ups.as_ref()) {
+        made if made.is_empty() => Ok(0),
+        made => tx.follow(&made).await,
+    }
 }
 
 /// Halves what is refused until only the refused rows are left over.
 async fn write_isolating(
     tx: &mut impl Projecting,
+    batch: &Batch,
     rows: &[JobRow],
     applied: &mut Applied,
 ) -> Result<(), Fault> {
     let mut todo = vec![rows];
     while let Some(rows) = todo.pop() {
         tx.savepoint("SAVEPOINT rows").await?;
-        match tx.write(rows).await {
-            Ok(()) => tx.savepoint("RELEASE SAVEPOINT rows").await?,
+        match write(tx, batch, rows).await {
+            Ok(follow_ups) => {
+                tx.savepoint("RELEASE SAVEPOINT rows").await?;
+                applied.follow_ups += follow_ups;
+            }
             Err(fault) => {
                 let StoreError::Refused(reason) = fault.error else {
                     return Err(fault);

@@ -18,10 +18,15 @@ pub(crate) struct Cutoffs {
     pub tombstones: Millis,
     /// Notes of retries made at this time or earlier.
     pub retries: Millis,
+    /// Endpoints of which nothing new was kept since.
+    pub endpoints: Millis,
 }
 
 /// How long it is noted that a job was done again: longer than dead letters are kept, so that none is done twice.
 const RETRIES: Duration = Duration::from_secs(100 * 24 * 3600);
+
+/// How long it is remembered that an endpoint failed, or is ended, when nobody uses it any more.
+const ENDPOINTS: Duration = RETRIES;
 
 impl Cutoffs {
     pub fn new(keep: &Retention, now: Millis) -> Self {
@@ -33,6 +38,7 @@ impl Cutoffs {
             unfinished: before(now, keep.unfinished),
             tombstones: before(now, keep.tombstones),
             retries: before(now, RETRIES),
+            endpoints: before(now, ENDPOINTS),
         }
     }
 }
@@ -78,6 +84,10 @@ impl Tally {
         self.purged.retries += count;
     }
 
+    pub fn endpoints(&mut self, count: u64) {
+        self.purged.endpoints += count;
+    }
+
     /// Keys of jobs that never came to be.
     pub fn keys(&mut self, count: u64) {
         self.purged.keys += count;
@@ -89,9 +99,11 @@ impl Tally {
             tombstones,
             retries,
             keys,
+            endpoints,
             ..
         } = self.purged;
-        self.purged.more = self.rows_left() == 0 || full(tombstones) || full(retries) || full(keys);
+        let others = [tombstones, retries, keys, endpoints];
+        self.purged.more = self.rows_left() == 0 || others.into_iter().any(full);
         self.purged
     }
 }

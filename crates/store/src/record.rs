@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_contract::{
     DeadLetterPlace, JobId, JobSummary, Outcome, Progress, Status, Tenant, Timings,
@@ -19,7 +20,8 @@ macro_rules! columns {
         "id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, attempt, \
          updated_at, started_at, ended_at, progress_percent, progress_message, progress_partial, outcome_status, \
          outcome_content_type, outcome_headers, outcome_body, error, queue_us, handler_us, next_attempt_at, \
-         retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset, events, history"
+         retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset, events, history, \
+         follow_ups"
     };
 }
 pub(crate) use columns;
@@ -42,7 +44,8 @@ macro_rules! open_columns {
          NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, NULL AS outcome_body, \
          CASE WHEN ended_at IS NULL THEN error END AS error, NULL AS queue_us, NULL AS handler_us, \
          next_attempt_at, retry_of, error_attempt, error_at, dead_letter_partition, dead_letter_offset, \
-         events, CASE WHEN ended_at IS NULL THEN history END AS history, NULL AS retried_as"
+         events, CASE WHEN ended_at IS NULL THEN history END AS history, \
+         CASE WHEN ended_at IS NULL THEN follow_ups END AS follow_ups, NULL AS retried_as"
     };
 }
 pub(crate) use open_columns;
@@ -55,7 +58,7 @@ macro_rules! brief_columns {
          NULL AS progress_partial, NULL AS outcome_status, NULL AS outcome_content_type, NULL AS outcome_headers, \
          NULL AS outcome_body, NULL AS error, NULL AS queue_us, NULL AS handler_us, next_attempt_at, retry_of, \
          NULL AS error_attempt, NULL AS error_at, NULL AS dead_letter_partition, NULL AS dead_letter_offset, \
-         events, NULL AS history, NULL AS retried_as"
+         events, NULL AS history, follow_ups, NULL AS retried_as"
     };
 }
 pub(crate) use brief_columns;
@@ -69,7 +72,7 @@ macro_rules! listed_columns {
          NULL AS outcome_body, NULL AS error, NULL AS queue_us, NULL AS handler_us, \
          CASE WHEN ended_at IS NULL THEN next_attempt_at END AS next_attempt_at, NULL AS retry_of, \
          NULL AS error_attempt, NULL AS error_at, NULL AS dead_letter_partition, NULL AS dead_letter_offset, \
-         CAST(0 AS BIGINT) AS events, NULL AS history, NULL AS retried_as"
+         CAST(0 AS BIGINT) AS events, NULL AS history, NULL AS follow_ups, NULL AS retried_as"
     };
 }
 pub(crate) use listed_columns;
@@ -108,6 +111,7 @@ pub(crate) struct Record {
     pub error_at: Option<i64>,
     pub dead_letter_partition: Option<i32>,
     pub dead_letter_offset: Option<i64>,
+    pub follow_ups: Option<String>,
     pub retried_as: Option<Uuid>,
     pub events: i64,
     pub history: Option<String>,
@@ -165,6 +169,10 @@ impl TryFrom<Record> for JobRow {
                 deadline: record.deadline,
                 trace_id: record.trace_id,
                 retry_of: job_id(id, "retry_of", record.retry_of)?,
+                follow_ups: match &record.follow_ups {
+                    None => Vec::new(),
+                    Some(text) => json(id, "follow_ups", text)?,
+                },
             },
             reply_partition: record.reply_partition,
             status: parsed(id, "status", &record.status)?,
@@ -200,36 +208,31 @@ impl TryFrom<Record> for JobRow {
     }
 }
 
-/// What of a row is written as JSON.
+/// The values of a row that are written as JSON.
 pub(crate) struct JsonTexts {
-    pub headers: Option<String>,
+    pub outcome_headers: Option<String>,
     pub error: Option<String>,
+    pub follow_ups: Option<String>,
     pub history: Option<String>,
 }
 
-pub(crate) fn json_texts(row: &JobRow) -> Result<JsonTexts, StoreError> {
-    let unwritable = |_| StoreError::Refused(format!("job {} cannot be written as JSON", row.id));
-    let headers = row
-        .outcome
-        .as_ref()
-        .map(|outcome| serde_json::to_string(&outcome.headers))
-        .transpose()
-        .map_err(unwritable)?;
-    let error = row
-        .error
-        .as_ref()
-        .map(serde_json::to_string)
-        .transpose()
-        .map_err(unwritable)?;
-    let history = (!row.history.is_empty())
-        .then(|| serde_json::to_string(&row.history))
-        .transpose()
-        .map_err(unwritable)?;
-    Ok(JsonTexts {
-        headers,
-        error,
-        history,
-    })
+impl JsonTexts {
+    pub(crate) fn of(row: &JobRow) -> Result<Self, StoreError> {
+        let outcome = row.outcome.as_ref();
+        let follow_ups = Some(&row.summary.follow_ups).filter(|specs| !specs.is_empty());
+        let history = Some(&row.history).filter(|entries| !entries.is_empty());
+        Ok(Self {
+            outcome_headers: text(row, outcome.map(|outcome| &outcome.headers))?,
+            error: text(row, row.error.as_ref())?,
+            follow_ups: text(row, follow_ups)?,
+            history: text(row, history)?,
+        })
+    }
+}
+
+fn text(row: &JobRow, value: Option<&impl Serialize>) -> Result<Option<String>, StoreError> {
+    let text = value.map(serde_json::to_string).transpose();
+    text.map_err(|_| StoreError::Refused(format!("job {} cannot be written as JSON", row.id)))
 }
 
 /// How a folded row meets a row that is there: made by an insert while the fold went on, or read by the fold. What
@@ -247,10 +250,22 @@ macro_rules! on_conflict {
          retry_of = COALESCE(jobs.retry_of, excluded.retry_of), error_attempt = excluded.error_attempt, \
          error_at = excluded.error_at, dead_letter_partition = excluded.dead_letter_partition, \
          dead_letter_offset = excluded.dead_letter_offset, events = excluded.events, \
-         history = excluded.history WHERE jobs.ended_at IS NULL"
+         history = excluded.history, \
+         follow_ups = COALESCE(jobs.follow_ups, excluded.follow_ups) WHERE jobs.ended_at IS NULL"
     };
 }
 pub(crate) use on_conflict;
+
+/// How the row of an accepted job meets one that an event has made: it adds what that did not know.
+macro_rules! on_known {
+    () => {
+        "ON CONFLICT (id) DO UPDATE SET trace_id = COALESCE(jobs.trace_id, excluded.trace_id), \
+         follow_ups = COALESCE(jobs.follow_ups, excluded.follow_ups) \
+         WHERE jobs.ended_at IS NULL AND (jobs.trace_id IS NULL AND excluded.trace_id IS NOT NULL \
+         OR jobs.follow_ups IS NULL AND excluded.follow_ups IS NOT NULL)"
+    };
+}
+pub(crate) use on_known;
 
 /// What the projection needs to know of rows that it has read with [`open_columns`]. Rows whose id is none of a job
 /// were never asked for.

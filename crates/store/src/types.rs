@@ -1,5 +1,7 @@
 //! What goes into the store and what comes out of it.
 
+use std::collections::HashMap;
+
 use tidegate_contract::{
     DeadLetterPlace, JobError, JobEvent, JobId, JobSummary, Millis, Outcome, Progress, Status,
     Tenant, Timings,
@@ -121,6 +123,18 @@ pub struct Batch {
     pub first: bool,
     /// In the order of the log. Records that could not be read are missing here and passed over.
     pub events: Vec<JobEvent>,
+    /// What the follow-ups of jobs that end with this batch are made with. `None`: none are made, because somebody has
+    /// been told of these ends long ago.
+    pub follow_ups: Option<Making>,
+}
+
+/// What a batch gives to the follow-ups that it makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Making {
+    /// When they are made, and due.
+    pub at: Millis,
+    /// The `traceparent` of the event that ended a job, as far as it is known.
+    pub traces: HashMap<JobId, String>,
 }
 
 /// What became of a [`Batch`].
@@ -146,6 +160,8 @@ pub struct Applied {
     /// Jobs whose rows the database refused for good, and why: their events in this batch are passed over, the
     /// others are applied.
     pub refused: Vec<(JobId, String)>,
+    /// Follow-ups that were made.
+    pub follow_ups: u64,
 }
 
 /// What one call of [`crate::Store::purge`] removed.
@@ -161,6 +177,8 @@ pub struct Purged {
     pub retries: u64,
     /// Idempotency keys whose job was never seen, long after its deadline. Those of jobs go with the jobs' rows.
     pub keys: u64,
+    /// What was kept of endpoints that nobody uses any more.
+    pub endpoints: u64,
     /// The limit was reached: call again.
     pub more: bool,
 }

@@ -40,6 +40,7 @@ fn batch(expected: i64) -> Batch {
         last_key: end.job_id.to_string(),
         first: expected == 0,
         events: vec![end],
+        follow_ups: None,
     }
 }
 

@@ -45,6 +45,7 @@ async fn a_second_process_is_refused_until_the_first_has_ended() {
         last_key: job.id.to_string(),
         first: true,
         events: vec![end],
+        follow_ups: None,
     };
     first.project(batch).await.unwrap();
     first.close().await;
@@ -76,6 +77,7 @@ async fn looking_makes_nothing_and_needs_no_lock() {
         last_key: job.id.to_string(),
         first: true,
         events: vec![event(job.id, EventKind::Completed, 1, 5)],
+        follow_ups: None,
     };
     gateway.project(batch).await.unwrap();
     let found = doctor.inspect().await.unwrap();

@@ -36,6 +36,7 @@ fn job(body: &str, accept: Option<&str>) -> JobMessage {
         not_before: None,
         retry_of: None,
         redrives: 0,
+        follow_ups: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
+use tidegate_callbacks::CallbackSettings;
 use tidegate_contract::{JobTypes, Pool};
 use tidegate_kafka::{Cluster, Codec, Producer, RegistrySettings};
 use tidegate_runtime::metrics::Metrics;
@@ -15,13 +16,14 @@ use tidegate_runtime::ops::OpsState;
 use tidegate_runtime::readiness::Readiness;
 use tidegate_runtime::{LiveTypes, RecentSpans, Shutdown, Stage, TakesTypes};
 use tidegate_store::{Inserter, Store};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::backlogs::Backlogs;
 use crate::bringup::Bringup;
+use crate::callbacks::Callbacks;
 use crate::docs::{Docs, openapi};
 use crate::engine::Engine;
 use crate::last_call;
@@ -63,6 +65,9 @@ pub struct GatewayConfig {
     pub instance: String,
     /// Served under `/dev/traces/`: of `dev` only.
     pub recent_spans: Option<RecentSpans>,
+    pub callbacks: CallbackSettings,
+    /// Told when there are follow-ups to deliver, so that a notifier in the same process need not look for them.
+    pub on_follow_ups: Option<Arc<Notify>>,
 }
 
 /// A gateway that listens and does not answer yet.
@@ -82,6 +87,8 @@ pub struct Gateway {
     readiness: Readiness,
     instance: String,
     recent_spans: Option<RecentSpans>,
+    callbacks: Callbacks,
+    on_follow_ups: Option<Arc<Notify>>,
 }
 
 impl Gateway {
@@ -96,6 +103,7 @@ impl Gateway {
         let routes = Arc::new(Routes::new(&config.routes, &types)?);
         let openapi = openapi(&routes, &types, settings.public_url.as_deref());
         let auth = Auth::new(&config.auth)?;
+        let callbacks = Callbacks::new(config.callbacks)?;
         let producer = config.cluster.producer(&config.instance)?;
         let readiness = Readiness::new();
         for name in ["intake", "broker", "registry", "topics", "store", "replies"] {
@@ -122,6 +130,8 @@ impl Gateway {
             readiness,
             instance: config.instance,
             recent_spans: config.recent_spans,
+            callbacks,
+            on_follow_ups: config.on_follow_ups,
             settings,
         })
     }
@@ -184,6 +194,7 @@ impl Gateway {
             pauses: pauses.clone(),
             placing: placing.clone(),
             tenants: tenants.clone(),
+            on_follow_ups: self.on_follow_ups.clone(),
         };
         let (engine, tasks): (Arc<dyn Engine>, _) = (Arc::new(live), Tasks::on_this_runtime());
         let watcher = Watcher::new(
@@ -215,6 +226,7 @@ impl Gateway {
             readiness: self.readiness.clone(),
             replies: replies.clone(),
             placing: placing.clone(),
+            on_follow_ups: self.on_follow_ups,
         };
         let docs = self.docs;
         let ops = OpsState {
@@ -232,6 +244,7 @@ impl Gateway {
             types: self.types,
             routes: self.routes,
             auth: self.auth,
+            callbacks: self.callbacks,
             metrics: self.metrics,
             topics: self.cluster.topics().clone(),
             ladder: self.cluster.settings().delay_rungs.clone(),

@@ -16,6 +16,7 @@ use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::readiness::{Condition, Readiness};
 use tidegate_runtime::{LiveTypes, retry_forever};
 use tidegate_store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::placing::Placing;
@@ -53,6 +54,8 @@ pub struct Bringup {
     pub readiness: Readiness,
     /// Where the replies are put once they run.
     pub replies: Arc<OnceLock<Replies>>,
+    /// Told when the end of a job has made follow-ups.
+    pub on_follow_ups: Option<Arc<Notify>>,
     /// Told of the topics' partitions.
     pub placing: Placing,
 }
@@ -203,6 +206,7 @@ impl Bringup {
             instance: self.instance,
             metrics: self.metrics,
             readiness: self.readiness,
+            on_follow_ups: self.on_follow_ups,
         });
         match spawned {
             Ok(replies) => {

@@ -46,6 +46,9 @@ pub struct Problem {
     header: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed: Option<String>,
+    /// The rule that a callback URL breaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
     /// Where a body stops being JSON, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
@@ -72,6 +75,11 @@ pub struct Problem {
         crate::result::result,
         crate::streams::events,
         crate::cancel::cancel,
+        crate::callbacks::looking::list,
+        crate::callbacks::looking::resend,
+        crate::callbacks::endpoints::list,
+        crate::callbacks::endpoints::enable,
+        crate::callbacks::endpoints::recover,
         crate::dead_letters::retry,
         crate::dead_letters::list,
         crate::dead_letters::show,
@@ -340,18 +348,23 @@ get /healthz: 200
 get /jobs/{id}: 200 304 400 401 404 410 503
 get /metrics: 200
 get /readyz: 200 503
+get /v1/callback-endpoints: 200 400 401 503
 get /v1/dead-letters/{partition}/{offset}: 200 401 404 503
 get /v1/dead-letters: 200 400 401 503
 get /v1/job-types: 200 401
+get /v1/jobs/{id}/callbacks: 200 400 401 404 410 503
 get /v1/jobs/{id}/events: 101 200 204 400 401 403 404 410 429 503
 get /v1/jobs/{id}/result: 400 401 404 409 410 502 503 504 default
 get /v1/jobs/{id}: 200 304 400 401 404 410 503
 get /v1/jobs: 200 400 401 503
 get /v1/tiers: 200 401
 post /shops/{shop}/report: 202 400 401 403 404 409 413 422 429 502 503 504 default
+post /v1/callback-endpoints/enable: 200 400 401 404 503
+post /v1/callbacks/recover: 200 400 401 503
 post /v1/dead-letters/redrive: 200 400 401 503
 post /v1/job-types/{type}/pause: 200 401 404 503
 post /v1/job-types/{type}/resume: 200 401 404 503
+post /v1/jobs/{id}/callbacks/resend: 202 400 401 404 409 410 503
 post /v1/jobs/{id}/cancel: 200 400 401 404 409 410 503
 post /v1/jobs/{id}/retry: 202 400 401 404 409 410 503
 post /v1/jobs/{type}: 202 400 401 403 404 409 413 422 429 502 503 504 default";

@@ -10,7 +10,8 @@ use tidegate_contract::{
 };
 use tidegate_kafka::{CodecError, DecodeError, Delivered, KafkaError, Outgoing, ProduceError};
 use tidegate_store::{
-    Glimpse, JobRow, Listed, Listing, Lookup, NewJob, NewKey, NewRetry, Reserved, Retry, StoreError,
+    Attempt, EndpointRow, FollowUp, Glimpse, JobRow, Listed, Listing, Lookup, NewJob, NewKey,
+    NewRetry, Recover, Reserved, Retry, StoreError,
 };
 
 use crate::dead_letters::read::{Ask, Found, Page};
@@ -84,6 +85,26 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Makes a tombstone of an ended job; `false` if there is none of that id.
     async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError>;
+
+    /// The follow-ups of a job, each with its last attempts.
+    async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError>;
+
+    /// Makes a job's callback due now; `false` if it has none.
+    async fn resend(&self, job: JobId, now: Millis) -> Result<bool, StoreError>;
+
+    /// Makes callbacks that were given up due again, at most `limit` of them: how many.
+    async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError>;
+
+    /// A page of a tenant's endpoints that have failed, by key.
+    async fn endpoints(
+        &self,
+        tenant: &Tenant,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<EndpointRow>, StoreError>;
+
+    /// Forgets that an endpoint has failed; `false` if that was not known.
+    async fn forget_endpoint(&self, tenant: &Tenant, key: &str) -> Result<bool, StoreError>;
 
     /// Claims an ended job for another one that does it again; `None` if it is claimed, else who was first.
     async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError>;

@@ -15,6 +15,7 @@ mod app;
 mod auth;
 mod backlogs;
 mod bringup;
+mod callbacks;
 mod cancel;
 mod catalog;
 mod dead_letters;

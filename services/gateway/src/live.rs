@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidegate_contract::{
-    DeadLetterPlace, JobEvent, JobId, JobMessage, JobType, Millis, Pool, Tenant, Tier,
+    DeadLetterPlace, FollowUpKind, JobEvent, JobId, JobMessage, JobType, Millis, Pool, Tenant, Tier,
 };
 use tidegate_kafka::{
     Cluster, Codec, CodecError, DecodeError, KafkaError, KafkaSettings, Outgoing, ProduceError,
@@ -15,10 +15,10 @@ use tidegate_kafka::{
 };
 use tidegate_runtime::readiness::{Condition, Readiness};
 use tidegate_store::{
-    Glimpse, Inserter, JobRow, Listed, Listing, Lookup, NewJob, NewKey, NewRetry, Reserved, Retry,
-    Store, StoreError,
+    Attempt, EndpointRow, FollowUp, Glimpse, Inserter, JobRow, Listed, Listing, Lookup, NewJob,
+    NewKey, NewRetry, Recover, Reserved, Retry, Store, StoreError,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::backlogs::Backlogs;
 use crate::dead_letters::read::{self, Ask, Found, Page};
@@ -62,6 +62,8 @@ pub struct Live {
     pub placing: Placing,
     /// Counted only if there is a limit.
     pub tenants: TenantBacklogs,
+    /// Told when follow-ups have become due.
+    pub on_follow_ups: Option<Arc<Notify>>,
 }
 
 impl Live {
@@ -74,6 +76,13 @@ impl Live {
         found
             .and_then(|entry| entry.reason)
             .unwrap_or_else(|| "starting".to_owned())
+    }
+
+    /// Wakes the notifier of this process, if there is one and it has something to do.
+    fn wake(&self, due: bool) {
+        if due && let Some(notify) = &self.on_follow_ups {
+            notify.notify_one();
+        }
     }
 
     /// Notes what a call of the store says about its health.
@@ -181,6 +190,36 @@ impl Engine for Live {
 
     async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError> {
         self.judge(self.store.erase(id, now).await)
+    }
+
+    async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError> {
+        self.judge(self.store.follow_ups(job).await)
+    }
+
+    async fn resend(&self, job: JobId, now: Millis) -> Result<bool, StoreError> {
+        let kind = FollowUpKind::Callback;
+        let due = self.judge(self.store.resend(job, kind, now).await);
+        self.wake(due.as_ref().is_ok_and(|due| *due));
+        due
+    }
+
+    async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError> {
+        let due = self.judge(self.store.recover(which, now, limit).await);
+        self.wake(due.as_ref().is_ok_and(|count| *count > 0));
+        due
+    }
+
+    async fn endpoints(
+        &self,
+        tenant: &Tenant,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<EndpointRow>, StoreError> {
+        self.judge(self.store.endpoints(tenant, after, limit).await)
+    }
+
+    async fn forget_endpoint(&self, tenant: &Tenant, key: &str) -> Result<bool, StoreError> {
+        self.judge(self.store.forget_endpoint(tenant, key).await)
     }
 
     async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError> {

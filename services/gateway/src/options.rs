@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_contract::time::rfc3339;
-use tidegate_contract::{JobType, JobTypeSpec, Millis, Tier};
+use tidegate_contract::{BadEvents, EventFilter, JobType, JobTypeSpec, Millis, Tier};
 
 use crate::problem::{ApiError, clip};
 
@@ -14,6 +14,8 @@ const DELAY: &str = "tidegate-delay";
 const ON_DISCONNECT: &str = "tidegate-on-disconnect";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const SERIAL_KEY: &str = "tidegate-serial-key";
+const CALLBACK_URL: &str = "tidegate-callback-url";
+const CALLBACK_EVENTS: &str = "tidegate-callback-events";
 
 /// Longest idempotency or serial key, in characters.
 const KEY_LIMIT: usize = 255;
@@ -54,6 +56,14 @@ pub struct Asked {
     pub tier: Option<Tier>,
     pub deadline: Option<AskedTime>,
     pub delay: Option<AskedTime>,
+    pub callback: Option<AskedCallback>,
+}
+
+/// Where the end of a job is to be told, not judged yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedCallback {
+    pub url: String,
+    pub events: EventFilter,
 }
 
 /// A time as it was given: one that counts from now is the same wish at any time.
@@ -87,6 +97,7 @@ pub fn parse<'a>(
         asked: Asked::default(),
     };
     let mut delay = None;
+    let (mut callback_url, mut callback_events) = (None, None);
     for (name, value) in headers {
         match name {
             PRIORITY if options.asked.tier.is_none() => {
@@ -108,6 +119,12 @@ pub fn parse<'a>(
             ON_DISCONNECT if options.on_disconnect.is_none() => {
                 options.on_disconnect = Some(on_disconnect(value)?);
             }
+            CALLBACK_URL if callback_url.is_none() => callback_url = Some(url(value)?),
+            CALLBACK_URL => return Err(twice("Tidegate-Callback-Url")),
+            CALLBACK_EVENTS if callback_events.is_none() => {
+                callback_events = Some(events(value)?);
+            }
+            CALLBACK_EVENTS => return Err(twice("Tidegate-Callback-Events")),
             DELAY if delay.is_none() => delay = Some(value),
             DELAY => return Err(twice("Tidegate-Delay")),
             PRIORITY => return Err(twice("Tidegate-Priority")),
@@ -131,6 +148,19 @@ pub fn parse<'a>(
         }
         options.tier = SERIAL_TIER;
     }
+    options.asked.callback = match (callback_url, callback_events) {
+        (None, None) => None,
+        (Some(url), events) => Some(AskedCallback {
+            url,
+            events: events.unwrap_or_default(),
+        }),
+        (None, Some(_)) => {
+            return Err(ApiError::MalformedHeader {
+                name: "Tidegate-Callback-Events",
+                allowed: "beside Tidegate-Callback-Url: without one there is no callback to choose events for".to_owned(),
+            });
+        }
+    };
     // The headers come in any order, and the deadline bounds the delay.
     if let Some(value) = delay {
         let (at, asked) = not_before(value, options.deadline, now)?;
@@ -161,6 +191,25 @@ fn key(name: &'static str, value: &[u8]) -> Result<String, ApiError> {
             allowed: format!("1 to {KEY_LIMIT} visible ASCII characters, without spaces"),
         }),
     }
+}
+
+/// What it may be is for the rules of callbacks to say.
+fn url(value: &[u8]) -> Result<String, ApiError> {
+    let text = std::str::from_utf8(value);
+    let text = text.map_err(|_| ApiError::MalformedHeader {
+        name: "Tidegate-Callback-Url",
+        allowed: "an absolute URL in UTF-8".to_owned(),
+    })?;
+    Ok(text.to_owned())
+}
+
+fn events(value: &[u8]) -> Result<EventFilter, ApiError> {
+    text(value)
+        .parse()
+        .map_err(|error: BadEvents| ApiError::MalformedHeader {
+            name: "Tidegate-Callback-Events",
+            allowed: error.to_string(),
+        })
 }
 
 fn on_disconnect(value: &[u8]) -> Result<OnDisconnect, ApiError> {
@@ -390,7 +439,7 @@ mod tests {
 
     #[test]
     fn options_of_later_versions_are_refused_by_name() {
-        for name in ["tidegate-cron", "tidegate-callback-url"] {
+        for name in ["tidegate-cron", "tidegate-stream"] {
             let error = with(&[(name, "x")]).unwrap_err();
             assert!(matches!(&error, ApiError::UnsupportedOption { name: n } if n == name));
         }

@@ -44,7 +44,7 @@ pub enum ApiError {
     #[error("header {name} is malformed: allowed is {allowed}")]
     MalformedHeader { name: &'static str, allowed: String },
     #[error(
-        "header {name} asks for something that this version does not do: leave it out; Prefer, Idempotency-Key, Tidegate-Priority, Tidegate-Deadline, Tidegate-Delay and Tidegate-On-Disconnect are known"
+        "header {name} asks for something that this version does not do: leave it out; Prefer, Idempotency-Key, Tidegate-Priority, Tidegate-Deadline, Tidegate-Delay, Tidegate-Serial-Key, Tidegate-Callback-Url, Tidegate-Callback-Events and Tidegate-On-Disconnect are known"
     )]
     UnsupportedOption { name: String },
     #[error(
@@ -63,6 +63,18 @@ pub enum ApiError {
         column: usize,
         reason: String,
     },
+    #[error("{reason}")]
+    CallbackRefused { rule: &'static str, reason: String },
+    #[error(
+        "callbacks are not set up here: leave Tidegate-Callback-Url out, or have callbacks.keys configured"
+    )]
+    CallbacksOff,
+    #[error("job {0} has no callback")]
+    NoCallback(JobId),
+    #[error("endpoint `{0}` is not known to have failed")]
+    UnknownEndpoint(String),
+    #[error("body is malformed: {0}")]
+    MalformedBody(String),
     #[error("query is malformed: {0}")]
     MalformedQuery(String),
     #[error("content encoding `{0}` is not supported: send the body as it is")]
@@ -245,6 +257,21 @@ impl ApiError {
                 refused(S::FORBIDDEN, "tier-not-allowed", "Tier not allowed")
             }
             Self::NotJson { .. } => refused(S::BAD_REQUEST, "not-json", "Body is not JSON"),
+            Self::CallbackRefused { .. } => refused(
+                S::UNPROCESSABLE_ENTITY,
+                "callback-refused",
+                "Callback URL refused",
+            ),
+            Self::CallbacksOff => refused(
+                S::UNPROCESSABLE_ENTITY,
+                "callbacks-not-set-up",
+                "Callbacks are not set up",
+            ),
+            Self::NoCallback(_) => refused(S::NOT_FOUND, "no-callback", "Job has no callback"),
+            Self::UnknownEndpoint(_) => {
+                refused(S::NOT_FOUND, "unknown-endpoint", "Unknown endpoint")
+            }
+            Self::MalformedBody(_) => refused(S::BAD_REQUEST, "malformed-body", "Malformed body"),
             Self::MalformedQuery(_) => {
                 refused(S::BAD_REQUEST, "malformed-query", "Malformed query")
             }

@@ -7,7 +7,7 @@ use tidegate_contract::{JobId, JobType, JobTypes, nearest};
 use crate::settings::{GatewayError, RouteKind, RouteSettings};
 
 /// Routes that every gateway has: method and pattern.
-pub const BUILT_IN: [(&str, &str); 21] = [
+pub const BUILT_IN: [(&str, &str); 26] = [
     ("POST", "/v1/jobs/{type}"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{id}"),
@@ -16,6 +16,11 @@ pub const BUILT_IN: [(&str, &str); 21] = [
     ("GET", "/v1/jobs/{id}/events"),
     ("POST", "/v1/jobs/{id}/cancel"),
     ("POST", "/v1/jobs/{id}/retry"),
+    ("GET", "/v1/jobs/{id}/callbacks"),
+    ("POST", "/v1/jobs/{id}/callbacks/resend"),
+    ("GET", "/v1/callback-endpoints"),
+    ("POST", "/v1/callback-endpoints/enable"),
+    ("POST", "/v1/callbacks/recover"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/{partition}/{offset}"),
     ("POST", "/v1/dead-letters/redrive"),

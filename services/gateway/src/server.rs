@@ -13,6 +13,7 @@ use socket2::SockRef;
 use tidegate_runtime::ops::{self, OpsState};
 
 use crate::auth::Principal;
+use crate::callbacks::{endpoints, looking};
 use crate::docs::{self, Docs};
 use crate::observe::observe;
 use crate::problem::{ApiError, clip};
@@ -65,6 +66,21 @@ pub fn configure(
             .default_service(not_allowed("POST")),
     );
     app.service(
+        web::resource("/v1/jobs/{id}/callbacks/resend")
+            .route(web::post().to(looking::resend))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
+        web::resource("/v1/callback-endpoints/enable")
+            .route(web::post().to(endpoints::enable))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
+        web::resource("/v1/callbacks/recover")
+            .route(web::post().to(endpoints::recover))
+            .default_service(not_allowed("POST")),
+    );
+    app.service(
         web::resource("/v1/job-types/{type}/pause")
             .route(web::post().to(pausing::pause))
             .default_service(not_allowed("POST")),
@@ -83,6 +99,8 @@ pub fn configure(
         ("/v1/jobs", web::get().to(listing::list)),
         ("/v1/job-types", web::get().to(catalog::types)),
         ("/v1/tiers", web::get().to(catalog::tiers)),
+        ("/v1/jobs/{id}/callbacks", web::get().to(looking::list)),
+        ("/v1/callback-endpoints", web::get().to(endpoints::list)),
         ("/v1/dead-letters", web::get().to(dead_letters::list)),
         (
             "/v1/dead-letters/{partition}/{offset}",

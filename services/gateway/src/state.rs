@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
+use crate::callbacks::Callbacks;
 use crate::engine::Engine;
 use crate::routes::Routes;
 use crate::settings::GatewaySettings;
@@ -36,6 +37,7 @@ pub struct AppState {
     pub routes: Arc<Routes>,
     pub settings: GatewaySettings,
     pub auth: Auth,
+    pub callbacks: Callbacks,
     pub metrics: Metrics,
     pub topics: Topics,
     pub ladder: Ladder,

@@ -218,6 +218,7 @@ mod tests {
                 deadline: 0,
                 trace_id: None,
                 retry_of: None,
+                follow_ups: Vec::new(),
             },
             source: "test".into(),
             outcome: None,

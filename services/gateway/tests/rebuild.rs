@@ -91,6 +91,7 @@ async fn a_partition_that_somebody_else_projects_is_left_to_them() {
         last_key: ids[1].to_string(),
         first: true,
         events: vec![event(ids[1], EventKind::Completed, "theirs")],
+        follow_ups: None,
     };
     bench.store.project(theirs).await.unwrap();
     bench.store.pretend_empty();

@@ -194,6 +194,7 @@ async fn somebody_who_was_faster_is_followed() {
         last_key: theirs.to_string(),
         first: false,
         events: vec![first],
+        follow_ups: None,
     };
     bench.store.inner.project(zombie).await.unwrap();
     bench.store.set_away(false);
@@ -216,6 +217,7 @@ async fn a_store_of_another_cluster_is_refused_in_a_sentence() {
         last_key: String::new(),
         first: true,
         events: vec![],
+        follow_ups: None,
     };
     bench.store.project(foreign).await.unwrap();
     let gateway = bench.gateway("g1", ROOMY).await;

@@ -55,6 +55,7 @@ fn row(id: JobId) -> JobRow {
             created_at: 1_000,
             deadline: 2_000,
             trace_id: None,
+            follow_ups: Vec::new(),
             retry_of: None,
         },
         reply_partition: 0,
@@ -72,6 +73,8 @@ fn row(id: JobId) -> JobRow {
         next_attempt_at: None,
         dead_letter: None,
         retried_as: None,
+        events: 0,
+        history: Vec::new(),
     }
 }
 

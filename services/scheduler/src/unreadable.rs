@@ -152,5 +152,6 @@ fn summary(record: &Record, id: JobId, trace_id: Option<String>) -> JobSummary {
         deadline: read.deadline().ok().flatten().unwrap_or(created_at),
         trace_id,
         retry_of: None,
+        follow_ups: Vec::new(),
     }
 }

@@ -75,6 +75,7 @@ fn problems(settings: &Settings) -> Vec<Problem> {
     sections(settings, &mut found);
     for (name, spec) in &settings.types {
         job_type(settings, name, spec, &mut found);
+        callback(settings, name, spec, &mut found);
     }
     for (index, route) in settings.routes.iter().enumerate() {
         check_route(settings, index, route, &mut found);
@@ -91,6 +92,19 @@ impl Problems {
             key: key.into(),
             message: message.into(),
         });
+    }
+}
+
+fn callback(settings: &Settings, name: &JobType, spec: &JobTypeSpec, found: &mut Problems) {
+    let Some(callback) = &spec.callback else {
+        return;
+    };
+    let key = || format!("types.{name}.callback.url");
+    if let Err(error) = tidegate_callbacks::check_configured(&callback.url) {
+        found.add(key(), error.to_string());
+    }
+    if settings.callbacks.keys.is_empty() {
+        found.add(key(), "needs a key to sign with: give callbacks.keys");
     }
 }
 
@@ -132,8 +146,8 @@ fn sections(settings: &Settings, found: &mut Problems) {
             found.add(key, reason);
         }
     }
-    if let Err(bad) = settings.callbacks.rules() {
-        found.add("callbacks.allow_networks", bad.to_string());
+    if let Err(bad) = settings.callbacks.check() {
+        found.add(bad.key, bad.message);
     }
     let ratio = settings.telemetry.sample_ratio;
     if !(0.0..=1.0).contains(&ratio) {

@@ -202,6 +202,7 @@ pub(crate) fn subject_of(
             deadline: headers.deadline().ok().flatten().unwrap_or(created_at),
             trace_id,
             retry_of: None,
+            follow_ups: Vec::new(),
         },
         reply_partition,
         attempt: headers.attempt().unwrap_or(0),

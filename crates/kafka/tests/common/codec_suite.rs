@@ -107,6 +107,11 @@ pub fn job() -> JobMessage {
         not_before: None,
         retry_of: None,
         redrives: 0,
+        follow_ups: vec![FollowUpSpec::new(
+            FollowUpKind::Callback,
+            "https://a.example/hook".into(),
+            EventFilter::default(),
+        )],
     }
 }
 

@@ -10,6 +10,7 @@
     reason = "test code: a panic is the report, and what is printed shows with it"
 )]
 
+mod follow_ups;
 mod history;
 mod keys;
 mod listing;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 
 use crate::store::Store;
 
+pub use follow_ups::*;
 pub use history::*;
 pub use keys::*;
 pub use listing::*;
@@ -125,6 +127,17 @@ macro_rules! conformance_tests {
             an_ended_job_is_erased_and_stays_so,
             a_history_is_kept_bounded_and_numbered_on,
             a_glance_tells_every_change,
+            an_end_makes_the_follow_ups_that_ask_for_it,
+            a_replay_and_an_end_that_lost_make_none,
+            follow_ups_are_taken_by_one_and_again_after_the_lease,
+            no_endpoint_takes_the_places_of_others,
+            what_comes_of_an_attempt_counts_under_its_lease_only,
+            the_last_attempts_are_kept,
+            what_was_given_up_is_sent_again,
+            an_endpoint_is_postponed_but_what_is_held,
+            endpoints_are_kept_by_tenant,
+            follow_ups_go_with_their_jobs,
+            a_job_says_what_it_asks_for_whoever_tells_of_it,
         }
     };
     ($fixture:expr => $($check:ident,)*) => {

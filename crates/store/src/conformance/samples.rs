@@ -8,7 +8,7 @@ use tidegate_contract::{
 
 use crate::merge::{fold, pending};
 use crate::store::Store;
-use crate::types::{Applied, Batch, JobRow, Lookup, NewJob, Projected};
+use crate::types::{Applied, Batch, JobRow, Lookup, Making, NewJob, Projected};
 
 /// When the jobs of the samples were made.
 pub const CREATED: Millis = 1_738_315_800_000;
@@ -39,6 +39,7 @@ pub fn summary() -> JobSummary {
         deadline: CREATED + 3_600_000,
         trace_id: Some("0af7651916cd43dd8448eb211c80319c".to_owned()),
         retry_of: "018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f".parse().ok(),
+        follow_ups: Vec::new(),
     }
 }
 
@@ -162,12 +163,23 @@ impl Partition {
                 .unwrap_or_default(),
             first: from == BEGIN,
             events,
+            follow_ups: None,
         }
     }
 }
 
 /// Projects events as the next batch of a partition, whatever its position is.
 pub async fn project(store: &dyn Store, partition: i32, events: Vec<JobEvent>) -> Applied {
+    project_with(store, partition, events, Making::default()).await
+}
+
+/// The same, with what follow-ups are made with.
+pub async fn project_with(
+    store: &dyn Store,
+    partition: i32,
+    events: Vec<JobEvent>,
+    making: Making,
+) -> Applied {
     let position = store.position(partition).await.unwrap();
     let expected = position.as_ref().map_or(0, |position| position.next_offset);
     let batch = Batch {
@@ -178,6 +190,7 @@ pub async fn project(store: &dyn Store, partition: i32, events: Vec<JobEvent>) -
         last_key: "key".to_owned(),
         first: position.is_none(),
         events,
+        follow_ups: Some(making),
     };
     match store.project(batch).await.unwrap() {
         Projected::Applied(applied) => applied,

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use tidegate_contract::{JobId, Millis};
 use uuid::Uuid;
 
-use super::rows::bury;
+use super::purging::bury;
 use crate::error::Fault;
 use crate::listing::{Listed, Listing, floor};
 use crate::record::{Record, listed_columns};

@@ -4,9 +4,11 @@
 //! inserts and of events cannot wait for each other in a circle. What the server gives up nevertheless
 //! (deadlock, serialisation) is tried once more.
 
+mod follow_ups;
 mod keys;
 mod lease;
 mod list;
+mod purging;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
@@ -428,7 +430,7 @@ impl Store for Postgres {
             let left = tally.rows_left();
             let ended = || async {
                 let mut lease = self.lease().await?;
-                let count = rows::purge_ended(&mut lease, status, before, now, left).await?;
+                let count = purging::ended(&mut lease, status, before, now, left).await?;
                 lease.give_back();
                 Ok(count)
             };
@@ -437,25 +439,32 @@ impl Store for Postgres {
         let left = tally.rows_left();
         let unfinished = || async {
             let mut lease = self.lease().await?;
-            let count = rows::purge_unfinished(&mut lease, cutoffs.unfinished, now, left).await?;
+            let count = purging::unfinished(&mut lease, cutoffs.unfinished, now, left).await?;
             lease.give_back();
             Ok(count)
         };
         tally.unfinished(self.call(unfinished).await?);
         let tombstones = || async {
             let mut lease = self.lease().await?;
-            let count = rows::purge_tombstones(&mut lease, cutoffs.tombstones, limit).await?;
+            let count = purging::tombstones(&mut lease, cutoffs.tombstones, limit).await?;
             lease.give_back();
             Ok(count)
         };
         tally.tombstones(self.call(tombstones).await?);
         let retries = || async {
             let mut lease = self.lease().await?;
-            let count = rows::purge_retries(&mut lease, cutoffs.retries, limit).await?;
+            let count = purging::retries(&mut lease, cutoffs.retries, limit).await?;
             lease.give_back();
             Ok(count)
         };
         tally.retries(self.call(retries).await?);
+        let endpoints = || async {
+            let mut lease = self.lease().await?;
+            let count = purging::endpoints(&mut lease, cutoffs.endpoints, limit).await?;
+            lease.give_back();
+            Ok(count)
+        };
+        tally.endpoints(self.call(endpoints).await?);
         let reserved = || async {
             let mut lease = self.lease().await?;
             let count = keys::purge(&mut lease, cutoffs.unfinished, limit).await?;

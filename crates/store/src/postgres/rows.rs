@@ -7,13 +7,15 @@ use sqlx::PgConnection;
 use tidegate_contract::{JobId, Millis, Status, Tenant};
 use uuid::Uuid;
 
-use crate::error::Fault;
+use super::follow_ups;
+use crate::error::{Fault, StoreError};
+use crate::follow_up_record::NewFollowUp;
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
 use crate::record::{
-    Record, brief_columns, columns, json_texts, known_rows, on_conflict, open_columns, readable,
-    retried_as, statuses, tenants,
+    JsonTexts, Record, brief_columns, columns, known_rows, on_conflict, on_known, open_columns,
+    readable, retried_as, statuses, tenants,
 };
 use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Retry};
 
@@ -26,18 +28,20 @@ pub(super) async fn insert(connection: &mut PgConnection, jobs: &[NewJob]) -> Re
     let jobs: BTreeMap<JobId, JobRow> = jobs.iter().map(|job| (job.id, pending(job))).collect();
     let jobs: Vec<JobRow> = jobs.into_values().collect();
     for jobs in jobs.chunks(ROWS) {
+        let texts = jobs.iter().map(JsonTexts::of);
+        let texts = texts.map(|texts| Ok(texts?.follow_ups));
+        let texts = texts.collect::<Result<Vec<_>, StoreError>>()?;
         sqlx::query(concat!(
             "INSERT INTO jobs (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, ",
-            "status, next_attempt_at, retry_of, attempt, updated_at) ",
+            "status, next_attempt_at, retry_of, follow_ups, attempt, updated_at) ",
             "SELECT n.*, 0, n.created_at ",
             "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], ",
-            "$8::text[], $9::integer[], $10::text[], $11::bigint[], $12::uuid[]) ",
+            "$8::text[], $9::integer[], $10::text[], $11::bigint[], $12::uuid[], $13::text[]) ",
             "AS n (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, status, ",
-            "next_attempt_at, retry_of) ",
+            "next_attempt_at, retry_of, follow_ups) ",
             "WHERE NOT EXISTS (SELECT FROM tombstones WHERE tombstones.id = n.id) ",
             "ORDER BY n.id ",
-            "ON CONFLICT (id) DO UPDATE SET trace_id = excluded.trace_id ",
-            "WHERE jobs.trace_id IS NULL AND excluded.trace_id IS NOT NULL AND jobs.ended_at IS NULL",
+            on_known!(),
         ))
         .bind(column(jobs, |job| job.id.as_uuid()))
         .bind(column(jobs, |job| job.summary.job_type.as_str()))
@@ -51,13 +55,14 @@ pub(super) async fn insert(connection: &mut PgConnection, jobs: &[NewJob]) -> Re
         .bind(column(jobs, |job| job.status.as_str()))
         .bind(column(jobs, |job| job.next_attempt_at))
         .bind(column(jobs, |job| job.summary.retry_of.as_ref().map(JobId::as_uuid)))
+        .bind(texts)
         .execute(&mut *connection)
         .await?;
     }
     Ok(())
 }
 
-fn column<'a, T>(rows: &'a [JobRow], value: impl Fn(&'a JobRow) -> T) -> Vec<T> {
+pub(super) fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
@@ -232,97 +237,6 @@ pub(super) async fn unfinished(connection: &mut PgConnection) -> Result<Vec<(Ten
     Ok(tenants(counts)?)
 }
 
-/// A statement that turns the rows of `$old` into tombstones; their keys go with them. Unless `$lock` says otherwise,
-/// rows that somebody else is at are left for the next call: a purge never waits and is never waited for in a circle.
-macro_rules! bury {
-    ($old:literal) => {
-        $crate::postgres::rows::bury!($old, "FOR UPDATE SKIP LOCKED")
-    };
-    ($old:literal, $lock:literal) => {
-        concat!(
-            "WITH old AS (SELECT id, status, tenant FROM jobs WHERE ",
-            $old,
-            " ",
-            $lock,
-            "), ",
-            "buried AS (INSERT INTO tombstones (id, status, tenant, created_at) ",
-            "SELECT id, status, tenant, $1 FROM old ON CONFLICT (id) DO NOTHING), ",
-            "keys AS (DELETE FROM idempotency_keys USING old WHERE job_id = old.id) ",
-            "DELETE FROM jobs USING old WHERE jobs.id = old.id",
-        )
-    };
-}
-
-pub(super) use bury;
-
-pub(super) async fn purge_ended(
-    connection: &mut PgConnection,
-    status: Status,
-    before: Millis,
-    now: Millis,
-    limit: i64,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(bury!(
-        "status = $4 AND ended_at IS NOT NULL AND ended_at <= $2 ORDER BY ended_at LIMIT $3"
-    ))
-    .bind(now)
-    .bind(before)
-    .bind(limit)
-    .bind(status.as_str())
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-pub(super) async fn purge_unfinished(
-    connection: &mut PgConnection,
-    before: Millis,
-    now: Millis,
-    limit: i64,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(bury!(
-        "ended_at IS NULL AND deadline <= $2 ORDER BY deadline LIMIT $3"
-    ))
-    .bind(now)
-    .bind(before)
-    .bind(limit)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-pub(super) async fn purge_tombstones(
-    connection: &mut PgConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= $1 ",
-        "ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    ))
-    .bind(before)
-    .bind(i64::from(limit))
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-pub(super) async fn purge_retries(
-    connection: &mut PgConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE created_at <= $1 ",
-        "ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    ))
-    .bind(before)
-    .bind(i64::from(limit))
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
 #[async_trait]
 impl Projecting for PgConnection {
     async fn move_position(&mut self, batch: &Batch) -> Result<bool, Fault> {
@@ -404,6 +318,10 @@ impl Projecting for PgConnection {
         Ok(())
     }
 
+    async fn follow(&mut self, made: &[NewFollowUp]) -> Result<u64, Fault> {
+        follow_ups::make(self, made).await
+    }
+
     async fn savepoint(&mut self, statement: &'static str) -> Result<(), Fault> {
         sqlx::raw_sql(statement).execute(self).await?;
         Ok(())
@@ -423,11 +341,13 @@ fn statement_size(rows: &[JobRow]) -> usize {
 
 async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fault> {
     let (mut headers, mut errors, mut histories) = (Vec::new(), Vec::new(), Vec::new());
+    let mut follow_ups = Vec::new();
     for row in rows {
-        let texts = json_texts(row)?;
-        headers.push(texts.headers);
+        let texts = JsonTexts::of(row)?;
+        headers.push(texts.outcome_headers);
         errors.push(texts.error);
         histories.push(texts.history);
+        follow_ups.push(texts.follow_ups);
     }
     // What has ended is opened again, so that it is written over.
     #[cfg(feature = "sabotage")]
@@ -444,7 +364,7 @@ async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fa
         "$7::bigint[], $8::text[], $9::integer[], $10::text[], $11::integer[], $12::bigint[], $13::bigint[], ",
         "$14::bigint[], $15::float8[], $16::text[], $17::bytea[], $18::integer[], $19::text[], $20::text[], ",
         "$21::bytea[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::uuid[], $27::integer[], ",
-        "$28::bigint[], $29::integer[], $30::bigint[], $31::bigint[], $32::text[]) AS n (",
+        "$28::bigint[], $29::integer[], $30::bigint[], $31::bigint[], $32::text[], $33::text[]) AS n (",
         columns!(),
         ") ORDER BY id ",
         on_conflict!(),
@@ -481,6 +401,7 @@ async fn upsert(connection: &mut PgConnection, rows: &[JobRow]) -> Result<(), Fa
     .bind(column(rows, |row| row.dead_letter.map(|it| it.offset)))
     .bind(column(rows, |row| row.events))
     .bind(histories)
+    .bind(follow_ups)
     .execute(connection)
     .await?;
     Ok(())

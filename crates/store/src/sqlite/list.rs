@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 use tidegate_contract::{JobId, Millis};
 use uuid::Uuid;
 
-use super::rows::bury;
+use super::purging::bury;
 use crate::error::{Fault, StoreError};
 use crate::listing::{Listed, Listing, floor};
 use crate::record::{Record, listed_columns};

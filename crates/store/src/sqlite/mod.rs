@@ -8,8 +8,10 @@
 //! wait for the disk.
 
 mod file;
+mod follow_ups;
 mod keys;
 mod list;
+mod purging;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
@@ -383,12 +385,13 @@ impl Store for Sqlite {
             let mut tx = self.begin().await?;
             for (status, before) in cutoffs.ended {
                 let left = tally.rows_left();
-                tally.ended(rows::purge_ended(&mut tx, status, before, now, left).await?);
+                tally.ended(purging::ended(&mut tx, status, before, now, left).await?);
             }
             let left = tally.rows_left();
-            tally.unfinished(rows::purge_unfinished(&mut tx, cutoffs.unfinished, now, left).await?);
-            tally.tombstones(rows::purge_tombstones(&mut tx, cutoffs.tombstones, limit).await?);
-            tally.retries(rows::purge_retries(&mut tx, cutoffs.retries, limit).await?);
+            tally.unfinished(purging::unfinished(&mut tx, cutoffs.unfinished, now, left).await?);
+            tally.tombstones(purging::tombstones(&mut tx, cutoffs.tombstones, limit).await?);
+            tally.retries(purging::retries(&mut tx, cutoffs.retries, limit).await?);
+            tally.endpoints(purging::endpoints(&mut tx, cutoffs.endpoints, limit).await?);
             tally.keys(keys::purge(&mut tx, cutoffs.unfinished, limit).await?);
             tx.commit().await?;
             Ok(tally.purged())

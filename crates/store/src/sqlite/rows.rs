@@ -7,13 +7,15 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use tidegate_contract::{JobId, Millis, Status, Tenant};
 use uuid::Uuid;
 
+use super::follow_ups;
 use crate::error::{Fault, StoreError};
+use crate::follow_up_record::NewFollowUp;
 use crate::merge::pending;
 use crate::plan::Known;
 use crate::project::Projecting;
 use crate::record::{
-    Record, brief_columns, columns, json_texts, known_rows, on_conflict, open_columns, readable,
-    retried_as, statuses, tenants,
+    JsonTexts, Record, brief_columns, columns, known_rows, on_conflict, on_known, open_columns,
+    readable, retried_as, statuses, tenants,
 };
 use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Retry};
 
@@ -41,9 +43,11 @@ pub(super) async fn insert(
     for jobs in portions(&jobs) {
         let mut sql = QueryBuilder::<Sqlite>::new(concat!(
             "INSERT INTO jobs (id, type, pool, tier, tenant, created_at, deadline, trace_id, reply_partition, ",
-            "status, attempt, updated_at, next_attempt_at, retry_of) SELECT * FROM (",
+            "status, attempt, updated_at, next_attempt_at, retry_of, follow_ups) SELECT * FROM (",
         ));
-        sql.push_values(jobs, |mut values, job| {
+        let texts = jobs.iter().map(JsonTexts::of);
+        let texts = texts.collect::<Result<Vec<_>, StoreError>>()?;
+        sql.push_values(jobs.iter().zip(texts), |mut values, (job, texts)| {
             values
                 .push_bind(job.id.as_uuid())
                 .push_bind(job.summary.job_type.as_str())
@@ -58,13 +62,11 @@ pub(super) async fn insert(
                 .push_bind(job.attempt)
                 .push_bind(job.updated_at)
                 .push_bind(job.next_attempt_at)
-                .push_bind(job.summary.retry_of.as_ref().map(JobId::as_uuid));
+                .push_bind(job.summary.retry_of.as_ref().map(JobId::as_uuid))
+                .push_bind(texts.follow_ups);
         });
-        sql.push(concat!(
-            ") WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE id = column1) ",
-            "ON CONFLICT (id) DO UPDATE SET trace_id = excluded.trace_id ",
-            "WHERE jobs.trace_id IS NULL AND excluded.trace_id IS NOT NULL AND jobs.ended_at IS NULL",
-        ));
+        sql.push(") WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE id = column1) ");
+        sql.push(on_known!());
         sql.build().execute(&mut *connection).await?;
     }
     Ok(())
@@ -240,103 +242,6 @@ pub(super) async fn unfinished(
     Ok(tenants(counts)?)
 }
 
-/// The statements that turn the rows of `$old` into tombstones, the last being the one that removes them; their keys go
-/// with them. They pick the same rows, because nothing comes between them.
-macro_rules! bury {
-    ($old:literal) => {
-        [
-            concat!(
-                "INSERT INTO tombstones (id, status, tenant, created_at) SELECT id, status, tenant, ?1 FROM jobs WHERE ",
-                $old,
-                " ON CONFLICT (id) DO NOTHING"
-            ),
-            // The first parameter is named so that all statements have the same ones.
-            concat!(
-                "DELETE FROM idempotency_keys WHERE ?1 IS NOT NULL AND job_id IN (SELECT id FROM jobs WHERE ",
-                $old,
-                ")"
-            ),
-            concat!("DELETE FROM jobs WHERE ?1 IS NOT NULL AND id IN (SELECT id FROM jobs WHERE ", $old, ")"),
-        ]
-    };
-}
-
-pub(super) use bury;
-
-pub(super) async fn purge_ended(
-    connection: &mut SqliteConnection,
-    status: Status,
-    before: Millis,
-    now: Millis,
-    limit: i64,
-) -> Result<u64, Fault> {
-    let mut gone = 0;
-    for sql in bury!(
-        "status = ?4 AND ended_at IS NOT NULL AND ended_at <= ?2 ORDER BY ended_at, id LIMIT ?3"
-    ) {
-        gone = sqlx::query(sql)
-            .bind(now)
-            .bind(before)
-            .bind(limit)
-            .bind(status.as_str())
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
-    }
-    Ok(gone)
-}
-
-pub(super) async fn purge_unfinished(
-    connection: &mut SqliteConnection,
-    before: Millis,
-    now: Millis,
-    limit: i64,
-) -> Result<u64, Fault> {
-    let mut gone = 0;
-    for sql in bury!("ended_at IS NULL AND deadline <= ?2 ORDER BY deadline, id LIMIT ?3") {
-        gone = sqlx::query(sql)
-            .bind(now)
-            .bind(before)
-            .bind(limit)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
-    }
-    Ok(gone)
-}
-
-pub(super) async fn purge_tombstones(
-    connection: &mut SqliteConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= ?1 ",
-        "ORDER BY created_at LIMIT ?2)",
-    ))
-    .bind(before)
-    .bind(limit)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-pub(super) async fn purge_retries(
-    connection: &mut SqliteConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE created_at <= ?1 ",
-        "ORDER BY created_at LIMIT ?2)",
-    ))
-    .bind(before)
-    .bind(limit)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
 #[async_trait]
 impl Projecting for SqliteConnection {
     async fn move_position(&mut self, batch: &Batch) -> Result<bool, Fault> {
@@ -397,6 +302,10 @@ impl Projecting for SqliteConnection {
         Ok(())
     }
 
+    async fn follow(&mut self, made: &[NewFollowUp]) -> Result<u64, Fault> {
+        follow_ups::make(self, made).await
+    }
+
     async fn savepoint(&mut self, statement: &'static str) -> Result<(), Fault> {
         sqlx::raw_sql(statement).execute(self).await?;
         Ok(())
@@ -421,7 +330,7 @@ fn among(statement: &'static str, ids: &[JobId]) -> QueryBuilder<Sqlite> {
 async fn upsert(connection: &mut SqliteConnection, rows: &[JobRow]) -> Result<(), Fault> {
     let texts = rows
         .iter()
-        .map(json_texts)
+        .map(JsonTexts::of)
         .collect::<Result<Vec<_>, StoreError>>()?;
     let mut sql = QueryBuilder::<Sqlite>::new(concat!("INSERT INTO jobs (", columns!(), ") "));
     sql.push_values(rows.iter().zip(texts), |mut values, (row, texts)| {
@@ -447,7 +356,7 @@ async fn upsert(connection: &mut SqliteConnection, rows: &[JobRow]) -> Result<()
             .push_bind(progress.and_then(|it| it.partial.as_deref()))
             .push_bind(outcome.map(|it| it.status))
             .push_bind(outcome.and_then(|it| it.content_type.as_deref()))
-            .push_bind(texts.headers)
+            .push_bind(texts.outcome_headers)
             .push_bind(outcome.map(|it| &it.body[..]))
             .push_bind(texts.error)
             .push_bind(row.timings.map(|it| it.queue_us))
@@ -459,7 +368,8 @@ async fn upsert(connection: &mut SqliteConnection, rows: &[JobRow]) -> Result<()
             .push_bind(row.dead_letter.map(|it| it.partition))
             .push_bind(row.dead_letter.map(|it| it.offset))
             .push_bind(row.events)
-            .push_bind(texts.history);
+            .push_bind(texts.history)
+            .push_bind(texts.follow_ups);
     });
     sql.push(" ");
     sql.push(on_conflict!());

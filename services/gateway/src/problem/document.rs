@@ -42,6 +42,10 @@ impl ApiError {
                 set("header", json!("Tidegate-Priority"));
                 set("allowed", json!(allowed));
             }
+            Self::CallbackRefused { rule, .. } => {
+                set("header", json!("Tidegate-Callback-Url"));
+                set("rule", json!(rule));
+            }
             Self::NotJson { line, column, .. } => {
                 set("line", json!(line));
                 set("column", json!(column));
@@ -61,6 +65,7 @@ impl ApiError {
                 set("retriedAs", json!(job));
             }
             Self::UnknownJob(id)
+            | Self::NoCallback(id)
             | Self::DeadLetterGone(id)
             | Self::NotRetried { id, .. }
             | Self::StatusBehind(id)

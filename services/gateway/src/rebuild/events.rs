@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tidegate_contract::JobEvent;
+use tidegate_contract::{JobEvent, now_millis};
 use tidegate_kafka::{Codec, DecodeError, Record, Scan};
 use tidegate_store::{Applied, Batch, Position, Projected, Store, StoreError};
 
@@ -157,7 +157,11 @@ impl Events {
             while writing.len() < WRITERS
                 && let Some(mut taken) = self.queues.take(BATCH, BATCH_BYTES)
             {
-                let batch = taken.batch(&self.cluster_id);
+                // Whoever asked for it was told of these ends when they came.
+                let batch = Batch {
+                    follow_ups: None,
+                    ..taken.batch(&self.cluster_id, now_millis())
+                };
                 let (store, events) = (self.store.clone(), batch.events.len() as u64);
                 writing.push(async move { (write(&*store, batch).await, taken, events) });
             }

@@ -163,6 +163,7 @@ mod tests {
                 deadline: created_at,
                 trace_id: None,
                 retry_of: None,
+                follow_ups: Vec::new(),
             },
             reply_partition,
             not_before: None,

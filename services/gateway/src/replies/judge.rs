@@ -87,6 +87,7 @@ mod tests {
                 deadline: 2,
                 trace_id: None,
                 retry_of: None,
+                follow_ups: Vec::new(),
             },
             source: "test".to_owned(),
             outcome: None,

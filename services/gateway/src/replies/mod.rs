@@ -27,7 +27,7 @@ use tidegate_kafka::{Cluster, Codec, GroupConsumer, GroupOptions, KafkaError, Pr
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::readiness::{Condition, Readiness};
 use tidegate_store::Store;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -74,6 +74,8 @@ pub struct RepliesConfig {
     pub instance: String,
     pub metrics: Metrics,
     pub readiness: Readiness,
+    /// Told when the end of a job has made follow-ups.
+    pub on_follow_ups: Option<Arc<Notify>>,
 }
 
 /// What the parts of the replies share.
@@ -194,6 +196,7 @@ impl Replies {
             cluster_id: config.cluster_id,
             health: health.clone(),
             metrics,
+            on_follow_ups: config.on_follow_ups,
             notices: sender,
             projected: config.projected,
         };

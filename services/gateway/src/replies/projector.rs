@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_contract::now_millis;
 use tidegate_runtime::metrics::Metrics;
 use tidegate_store::{Projected, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::OnProjected;
@@ -40,6 +41,8 @@ pub(crate) struct Projector {
     pub cluster_id: String,
     pub health: StoreHealth,
     pub metrics: Metrics,
+    /// Told when there are follow-ups.
+    pub on_follow_ups: Option<Arc<Notify>>,
     pub notices: mpsc::UnboundedSender<Notice>,
     pub projected: OnProjected,
 }
@@ -85,7 +88,7 @@ impl Projector {
 
     /// Writes one batch, for as long as its partition is ours.
     async fn write(&self, mut taken: Taken) {
-        let batch = taken.batch(&self.cluster_id);
+        let batch = taken.batch(&self.cluster_id, now_millis());
         while self.queues.is_current(taken.partition, taken.epoch) {
             let begun = Instant::now();
             match self.store.project(batch.clone()).await {
@@ -97,6 +100,11 @@ impl Projector {
                         .projected("applied", batch.events.len(), late, begun.elapsed());
                     for (job, reason) in &applied.refused {
                         tracing::error!(job_id = %job, reason, "the store refused the events of a job for good");
+                    }
+                    if applied.follow_ups > 0
+                        && let Some(notify) = &self.on_follow_ups
+                    {
+                        notify.notify_one();
                     }
                     self.queues.applied(&taken);
                     #[cfg(feature = "sabotage")]

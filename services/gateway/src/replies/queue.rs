@@ -9,8 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidegate_contract::{JobEvent, Millis};
 use tidegate_kafka::Record;
-use tidegate_store::Batch;
+use tidegate_store::{Batch, Making};
 use tokio::sync::Notify;
+
+use super::trace;
 
 /// Counts the openings of queues; never reused within a process.
 pub(crate) type Epoch = u64;
@@ -23,6 +25,8 @@ pub(crate) struct Entry {
     pub key: String,
     /// `None` for a record that could not be read and was set aside.
     pub event: Option<JobEvent>,
+    /// `traceparent` of a record that may make follow-ups.
+    pub trace: Option<String>,
     /// Size of the record, for the bound.
     pub bytes: usize,
     /// The record's timestamp.
@@ -32,9 +36,13 @@ pub(crate) struct Entry {
 impl Entry {
     /// A record and what it says: nothing, if it is set aside.
     pub fn new(record: &Record, event: Option<JobEvent>) -> Self {
+        let follows = event
+            .as_ref()
+            .is_some_and(|event| event.kind.is_terminal() && !event.job.follow_ups.is_empty());
         Self {
             offset: record.offset,
             key: key_text(record),
+            trace: follows.then(|| trace::parent(&record.headers)).flatten(),
             event,
             bytes: record.payload.as_ref().map_or(0, |payload| payload.len()) + 256,
             timestamp: record.timestamp,
@@ -69,8 +77,18 @@ impl Taken {
             .map_or(self.expected, |entry| entry.offset + 1)
     }
 
-    /// The batch for the store. The events go with it; what else the entries hold stays.
-    pub fn batch(&mut self, cluster_id: &str) -> Batch {
+    /// The batch for the store, whose ends make follow-ups at that time. The events go with it; what else the entries
+    /// hold stays.
+    pub fn batch(&mut self, cluster_id: &str, now: Millis) -> Batch {
+        let traced = self.entries.iter_mut().filter_map(|entry| {
+            let job = entry.event.as_ref()?.job_id;
+            Some((job, entry.trace.take()?))
+        });
+        let making = Making {
+            at: now,
+            // Of two ends the first counts.
+            traces: traced.rev().collect(),
+        };
         let last = self.entries.last();
         Batch {
             partition: self.partition,
@@ -84,6 +102,7 @@ impl Taken {
                 .iter_mut()
                 .filter_map(|entry| entry.event.take())
                 .collect(),
+            follow_ups: Some(making),
         }
     }
 }
@@ -98,6 +117,7 @@ pub(crate) fn first_batch(partition: i32, cluster_id: &str, from: i64) -> Batch 
         last_key: String::new(),
         first: true,
         events: Vec::new(),
+        follow_ups: None,
     }
 }
 
@@ -308,6 +328,7 @@ mod tests {
         Entry {
             offset,
             key: offset.to_string(),
+            trace: None,
             event: None,
             bytes: 10,
             timestamp: None,

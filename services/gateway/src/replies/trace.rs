@@ -1,6 +1,7 @@
 //! The span of a reply in its job's trace.
 
 use opentelemetry::trace::TraceContextExt;
+use tidegate_contract::headers::TRACEPARENT;
 use tidegate_contract::{JobEvent, RecordHeaders};
 use tidegate_kafka::Record;
 use tracing::Span;
@@ -30,6 +31,12 @@ pub(crate) fn process(record: &Record, event: &JobEvent, topic: &str) -> Span {
     // Refused only by a subscriber without the OpenTelemetry layer, where there is nothing to join.
     let _ = span.set_parent(parent);
     span
+}
+
+/// The `traceparent` of a record, if it is a good one.
+pub(crate) fn parent(headers: &RecordHeaders) -> Option<String> {
+    trace_id(headers)?;
+    headers.get(TRACEPARENT).map(str::to_owned)
 }
 
 /// The trace that a record travels in: 32 hexadecimal digits.

@@ -106,6 +106,7 @@ fn ended(record: &Record, id: JobId, instance: &str) -> JobEvent {
             deadline: read.deadline().ok().flatten().unwrap_or(now),
             trace_id: super::trace::trace_id(read),
         retry_of: None,
+        follow_ups: Vec::new(),
 },
         source: instance.to_owned(),
         outcome: None,

@@ -1,7 +1,7 @@
 //! What makes two requests under one idempotency key the same: everything that makes the job what it is. Pure.
 //!
 //! That is its type, its body byte for byte and its media type, method, path and query, the headers that the type lets
-//! through, the serial key, and tier, deadline and delay as they were asked for. Left out are credentials and trace context, which may differ
+//! through, the serial key, and tier, deadline, delay and callback as they were asked for. Left out are credentials and trace context, which may differ
 //! from one try to the next, and what only says how the answer comes back, such as `Prefer`.
 
 use sha2::{Digest, Sha256};
@@ -61,12 +61,18 @@ pub fn fingerprint(job: &JobMessage, asked: &Asked) -> [u8; 32] {
         part(b"serial");
         part(key.as_bytes());
     }
+    if let Some(callback) = &asked.callback {
+        part(b"callback");
+        part(callback.url.as_bytes());
+        part(callback.events.to_string().as_bytes());
+    }
     hash.finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::AskedCallback;
     use tidegate_contract::{JobId, Pair, RequestInfo, Tier};
 
     fn job() -> JobMessage {
@@ -93,7 +99,14 @@ mod tests {
             not_before: None,
             retry_of: None,
             redrives: 0,
+            follow_ups: Vec::new(),
         }
+    }
+
+    fn callback(url: &str, events: &str) -> Option<AskedCallback> {
+        let url = url.to_owned();
+        let events = events.parse().unwrap_or_default();
+        Some(AskedCallback { url, events })
     }
 
     /// Everything that a later try has of its own makes no difference.
@@ -117,7 +130,7 @@ mod tests {
     #[test]
     fn whatever_changes_the_job_is_another_request() {
         type Bend = fn(&mut JobMessage, &mut Asked);
-        let bends: [Bend; 15] = [
+        let bends: [Bend; 18] = [
             |_, _| {},
             |job, _| job.job_type = "later".parse().unwrap(),
             |job, _| job.body = "{ }".into(),
@@ -134,6 +147,9 @@ mod tests {
             |_, asked| asked.deadline = Some(AskedTime::Within(7)),
             |_, asked| asked.deadline = Some(AskedTime::At(7)),
             |_, asked| asked.delay = Some(AskedTime::At(7)),
+            |_, asked| asked.callback = callback("https://a.example/", ""),
+            |_, asked| asked.callback = callback("https://b.example/", ""),
+            |_, asked| asked.callback = callback("https://a.example/", "job.failed"),
         ];
         let prints = bends.map(|bend| {
             let (mut job, mut asked) = (job(), Asked::default());

@@ -58,6 +58,12 @@ pub async fn read(
     let options = options::parse(named, job_type, spec, now)?;
     let waiting = waiting(headers, spec, state.settings.max_wait)?;
     let query = query::pairs(req)?;
+    let follow_ups = state.callbacks.wanted(
+        options.asked.callback.as_ref(),
+        spec.callback.as_ref(),
+        &principal.tenant,
+    );
+    let follow_ups = follow_ups.await?;
     let settings = &state.settings;
     let (body, memory) = body::read(
         headers,
@@ -100,6 +106,7 @@ pub async fn read(
         not_before: options.not_before,
         retry_of: None,
         redrives: 0,
+        follow_ups,
     };
     let key = options.key.map(|text| Key {
         text,

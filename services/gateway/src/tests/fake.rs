@@ -26,6 +26,8 @@ pub struct Fake {
     /// Idempotency keys, by tenant and text.
     pub keys: Mutex<HashMap<(String, String), FakeKey>>,
     pub retries: Mutex<HashMap<JobId, Retry>>,
+    pub follow_ups: Mutex<Vec<(FollowUp, Vec<Attempt>)>>,
+    pub endpoints: Mutex<Vec<EndpointRow>>,
     /// What lists were asked for.
     pub listings: Mutex<Vec<Listing>>,
     /// Of one partition, in the order of their offsets.
@@ -70,6 +72,8 @@ impl Fake {
             found: Mutex::default(),
             keys: Mutex::default(),
             retries: Mutex::default(),
+            follow_ups: Mutex::default(),
+            endpoints: Mutex::default(),
             listings: Mutex::default(),
             letters: Mutex::default(),
             horizon: Mutex::new(Some(Millis::MAX)),
@@ -86,6 +90,11 @@ impl Fake {
     /// From now on jobs are handled like this; `None`: nobody takes them.
     pub fn handle(&self, work: impl Fn(&JobMessage) -> Option<JobEvent> + Send + Sync + 'static) {
         *self.work.lock().unwrap() = Box::new(work);
+    }
+
+    /// What the store finds of a job.
+    pub fn put(&self, found: Lookup, id: JobId) {
+        self.found.lock().unwrap().insert(id, found);
     }
 
     /// The jobs that were sent.
@@ -315,6 +324,64 @@ impl Engine for Fake {
         rows.truncate(listing.limit as usize);
         let next = more.then(|| rows.last().unwrap().id);
         Ok(Listed { rows, next })
+    }
+
+    async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError> {
+        self.away()?;
+        let kept = self.follow_ups.lock().unwrap();
+        let own = kept.iter().filter(|(it, _)| it.job == job);
+        Ok(own.cloned().collect())
+    }
+
+    async fn resend(&self, job: JobId, now: Millis) -> Result<bool, StoreError> {
+        self.away()?;
+        let mut kept = self.follow_ups.lock().unwrap();
+        let Some((it, _)) = kept.iter_mut().find(|(it, _)| it.job == job) else {
+            return Ok(false);
+        };
+        (it.state, it.due_at, it.settled_at) = (FollowUpState::Pending, now, None);
+        Ok(true)
+    }
+
+    async fn recover(&self, which: &Recover, _: Millis, limit: u32) -> Result<u64, StoreError> {
+        self.away()?;
+        let mut kept = self.follow_ups.lock().unwrap();
+        let wanted = kept.iter_mut().filter(|(it, _)| {
+            it.tenant == which.tenant
+                && it.settled_at.is_some_and(|at| at >= which.since)
+                && which
+                    .endpoint
+                    .as_ref()
+                    .is_none_or(|key| *key == it.endpoint)
+        });
+        let mut count = 0;
+        for (it, _) in wanted.take(limit as usize) {
+            (it.state, it.settled_at) = (FollowUpState::Pending, None);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    async fn endpoints(
+        &self,
+        tenant: &Tenant,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<EndpointRow>, StoreError> {
+        self.away()?;
+        let kept = self.endpoints.lock().unwrap();
+        let own = kept.iter().filter(|row| {
+            row.tenant == *tenant && after.is_none_or(|after| row.key.as_str() > after)
+        });
+        Ok(own.take(limit as usize).cloned().collect())
+    }
+
+    async fn forget_endpoint(&self, tenant: &Tenant, key: &str) -> Result<bool, StoreError> {
+        self.away()?;
+        let mut kept = self.endpoints.lock().unwrap();
+        let before = kept.len();
+        kept.retain(|row| row.tenant != *tenant || row.key != key);
+        Ok(kept.len() < before)
     }
 
     async fn erase(&self, id: JobId, _: Millis) -> Result<bool, StoreError> {

@@ -67,7 +67,7 @@ async fn malformed_headers_are_named_with_what_is_allowed() {
         .post("echo", &[("Tidegate-Priority", "high")], "{}")
         .await;
     assert_eq!(doc.problem(403, "tier-not-allowed")["allowed"], "normal");
-    for name in ["Tidegate-Cron", "Tidegate-Callback-Url"] {
+    for name in ["Tidegate-Cron", "Tidegate-Stream"] {
         let doc = bench.post("echo", &[(name, "x")], "{}").await;
         let doc = doc.problem(400, "unsupported-option");
         assert_eq!(doc["header"], name.to_lowercase());

@@ -1,5 +1,6 @@
 //! The HTTP side on a fake engine: every answer, in milliseconds.
 
+mod callbacks;
 mod cancelling;
 mod catalog;
 mod dead_letters;
@@ -31,9 +32,10 @@ use actix_web::{App, http::StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
+use tidegate_callbacks::CallbackSettings;
 use tidegate_contract::{
     DeadLetterPlace, EventKind, HandlerSpec, JobError, JobEvent, JobId, JobMessage, JobSummary,
-    JobType, JobTypeSpec, JobTypes, Millis, Mode, Outcome, Pool, RequestInfo, Status, Tier,
+    JobType, JobTypeSpec, JobTypes, Millis, Mode, Outcome, Pool, RequestInfo, Status, Tenant, Tier,
     Timings, Topics, now_millis,
 };
 use tidegate_kafka::{CodecError, DecodeError, Delivered, KafkaError, Outgoing, ProduceError};
@@ -41,12 +43,13 @@ use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
 use tidegate_runtime::readiness::Readiness;
 use tidegate_store::{
-    Glimpse, JobRow, KeyState, Listed, Listing, Lookup, NewJob, NewKey, NewRetry, Reserved, Retry,
-    StoreError, Tombstone,
+    Attempt, EndpointRow, FollowUp, FollowUpState, Glimpse, JobRow, KeyState, Listed, Listing,
+    Lookup, NewJob, NewKey, NewRetry, Recover, Reserved, Retry, StoreError, Tombstone,
 };
 use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
+use crate::callbacks::Callbacks;
 use crate::dead_letters::filter::Cursor;
 use crate::dead_letters::read::{Ask, Found, Page};
 use crate::docs::{Docs, openapi};
@@ -82,6 +85,7 @@ pub fn a_job(tenant: &str) -> JobMessage {
         not_before: None,
         retry_of: None,
         redrives: 0,
+        follow_ups: Vec::new(),
         body: Bytes::new(),
     }
 }
@@ -216,6 +220,15 @@ impl Bench {
     }
 
     pub fn with(settings: GatewaySettings, auth: AuthSettings) -> Self {
+        let callbacks = Callbacks::new(CallbackSettings::default()).unwrap();
+        Self::made(settings, auth, callbacks)
+    }
+
+    pub fn with_callbacks(callbacks: Callbacks, auth: AuthSettings) -> Self {
+        Self::made(GatewaySettings::default(), auth, callbacks)
+    }
+
+    fn made(settings: GatewaySettings, auth: AuthSettings, callbacks: Callbacks) -> Self {
         let mut types = JobTypes::new();
         let echo = JobTypeSpec::new(HandlerSpec::Echo);
         let mut later = echo.clone();
@@ -258,6 +271,7 @@ impl Bench {
             types: tidegate_runtime::LiveTypes::new(types),
             routes: Arc::new(routes),
             auth: Auth::new(&auth).unwrap(),
+            callbacks,
             metrics: metrics.clone(),
             topics: Topics::new("t."),
             ladder: tidegate_contract::Ladder::default(),

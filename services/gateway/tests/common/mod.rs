@@ -19,7 +19,7 @@ use tidegate_kafka::{
 };
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::readiness::Readiness;
-use tidegate_store::*;
+use tidegate_store::{Attempt, *};
 
 /// The store of a gateway, with a switch.
 pub struct Gate {
@@ -136,6 +136,61 @@ impl Store for Gate {
     }
 }
 
+#[async_trait]
+impl FollowUps for Gate {
+    async fn take_follow_ups(&self, take: &Take<'_>) -> Result<Vec<FollowUp>, StoreError> {
+        self.pass()?.take_follow_ups(take).await
+    }
+    async fn attempted(
+        &self,
+        taken: &FollowUp,
+        attempt: &Attempt,
+        then: &Then,
+    ) -> Result<bool, StoreError> {
+        self.pass()?.attempted(taken, attempt, then).await
+    }
+    async fn give_back(&self, taken: &FollowUp, then: &Then) -> Result<bool, StoreError> {
+        self.pass()?.give_back(taken, then).await
+    }
+    async fn postpone(&self, endpoint: &str, until: Millis) -> Result<(), StoreError> {
+        self.pass()?.postpone(endpoint, until).await
+    }
+    async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError> {
+        self.pass()?.follow_ups(job).await
+    }
+    async fn resend(
+        &self,
+        job: JobId,
+        kind: FollowUpKind,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        self.pass()?.resend(job, kind, now).await
+    }
+    async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError> {
+        self.pass()?.recover(which, now, limit).await
+    }
+    async fn endpoints_of(&self, keys: &[String]) -> Result<Vec<EndpointRow>, StoreError> {
+        self.pass()?.endpoints_of(keys).await
+    }
+    async fn endpoints(
+        &self,
+        tenant: &Tenant,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<EndpointRow>, StoreError> {
+        self.pass()?.endpoints(tenant, after, limit).await
+    }
+    async fn keep_endpoint(&self, row: &EndpointRow) -> Result<(), StoreError> {
+        self.pass()?.keep_endpoint(row).await
+    }
+    async fn forget_endpoint(&self, tenant: &Tenant, key: &str) -> Result<bool, StoreError> {
+        self.pass()?.forget_endpoint(tenant, key).await
+    }
+    async fn waiting(&self, kind: FollowUpKind) -> Result<Waiting, StoreError> {
+        self.pass()?.waiting(kind).await
+    }
+}
+
 /// One embedded broker, one registry, one store.
 pub struct Bench {
     pub broker: EmbeddedBroker,
@@ -218,6 +273,7 @@ impl Bench {
             instance: name.to_owned(),
             metrics: Metrics::new(["echo"]),
             readiness: readiness.clone(),
+            on_follow_ups: None,
         })
         .unwrap();
         Gateway {
@@ -298,6 +354,7 @@ pub fn event(id: JobId, kind: EventKind, body: &str) -> JobEvent {
             deadline: id.created_at() + 60_000,
             trace_id: None,
             retry_of: None,
+            follow_ups: Vec::new(),
         },
         source: "worker".into(),
         outcome: (kind == EventKind::Completed).then(|| Outcome {

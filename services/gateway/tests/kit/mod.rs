@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tidegate_callbacks::CallbackSettings;
 use tidegate_contract::*;
 use tidegate_gateway::{
     AuthSettings, Gateway, GatewayConfig, GatewayError, GatewaySettings, RouteKind, RouteSettings,
@@ -123,6 +124,8 @@ impl Kit {
             types,
             instance: "gateway-under-test".into(),
             recent_spans: None,
+            callbacks: CallbackSettings::default(),
+            on_follow_ups: None,
         };
         tune(&mut config);
         let gateway = Gateway::build(config).await.unwrap();

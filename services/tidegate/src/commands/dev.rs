@@ -90,6 +90,7 @@ pub async fn run(args: RoleArgs) -> Result<(), Failure> {
         instance,
     );
     gateway.recent_spans = Some(recent);
+    gateway.on_follow_ups = Some(wake);
     let gateway = Gateway::build(gateway).await;
     let gateway = gateway.map_err(|error| gateway::refused(&loaded, error))?;
     let url = gateway.url();

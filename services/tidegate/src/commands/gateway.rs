@@ -63,6 +63,8 @@ pub fn config(
         metrics,
         instance: instance.to_owned(),
         recent_spans: None,
+        callbacks: settings.callbacks.clone(),
+        on_follow_ups: None,
     }
 }
 

@@ -60,7 +60,12 @@ pub fn config(
     let tenants = callbacks.tenants.iter();
     let own = tenants.map(|(tenant, own)| (tenant, own.keys.as_slice()));
     let keys = Keys::new(&callbacks.keys, own);
-    let configured = callbacks.tenants.values();
+    let tenants = callbacks.tenants.values().filter_map(|own| own.url.clone());
+    let types = settings
+        .types
+        .values()
+        .filter_map(|spec| spec.callback.as_ref());
+    let configured = tenants.chain(types.map(|spec| spec.url.clone()));
     Ok(NotifierConfig {
         jobs: Arc::new(store.clone()),
         follow_ups: store,
@@ -68,7 +73,7 @@ pub fn config(
         rules: callbacks
             .rules()
             .map_err(|error| bad("callbacks.allow_networks", error.to_string()))?,
-        configured: configured.filter_map(|own| own.url.clone()).collect(),
+        configured: configured.collect(),
         keys: keys.map_err(|error| bad("callbacks.keys", error.to_string()))?,
         public_url: settings.gateway.public_url.clone(),
         wake,

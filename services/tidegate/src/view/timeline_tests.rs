@@ -21,6 +21,7 @@ fn event(kind: EventKind, after: Millis) -> JobEvent {
             deadline: ACCEPTED,
             trace_id: None,
             retry_of: None,
+            follow_ups: Vec::new(),
         },
         source: "worker-1".to_owned(),
         outcome: None,

@@ -277,6 +277,7 @@ impl TestJob {
             not_before: None,
             retry_of: None,
             redrives: 0,
+            follow_ups: Vec::new(),
         })
     }
 }

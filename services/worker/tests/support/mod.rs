@@ -198,6 +198,7 @@ impl Rig {
             not_before: None,
             retry_of: None,
             redrives: 0,
+            follow_ups: Vec::new(),
         }
     }
 

@@ -1,0 +1,121 @@
+//! `GET /v1/jobs/{id}/callbacks` and `POST /v1/jobs/{id}/callbacks/resend`.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data};
+use serde_json::{Value, json};
+use tidegate_contract::now_millis;
+use tidegate_contract::time::rfc3339;
+use tidegate_store::{Attempt, FollowUp, FollowUpState};
+
+use super::away;
+use crate::auth::Principal;
+use crate::problem::ApiError;
+use crate::state::AppState;
+use crate::status::find;
+
+/// `GET /v1/jobs/{id}/callbacks`.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/callbacks",
+    tag = "callbacks",
+    operation_id = "jobCallbacks",
+    summary = "Whom the end of a job was told to",
+    description = "`asked`: what the job asks for. `callbacks`: what its end has made of that, each with its `state` \
+        (`pending`, `delivered`, `failed`), `nextAttemptAt`, and its last 50 `attempts` with their time, duration, HTTP status, \
+        the beginning of the answer, or the error.",
+    params(("id" = String, Path, description = "The job's id, a UUID of version 7")),
+    responses(
+        (status = 200, description = "What is kept: `jobId`, `asked`, `callbacks`", body = Object),
+        (status = 400, description = "Not a job id", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown job", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The job is not kept any more", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is away, or the job too young to be known", body = crate::docs::Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = []), ()),
+)]
+pub async fn list(
+    state: Data<AppState>,
+    principal: Principal,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let row = find(&state, &principal, &id).await?;
+    let found = state.engine.follow_ups(row.id).await.map_err(away)?;
+    let callbacks: Vec<_> = found.iter().map(|(it, tried)| shown(it, tried)).collect();
+    Ok(HttpResponse::Ok()
+        .insert_header(("Cache-Control", "no-store"))
+        .json(json!({
+            "jobId": row.id,
+            "asked": row.summary.follow_ups,
+            "callbacks": callbacks,
+        })))
+}
+
+/// `POST /v1/jobs/{id}/callbacks/resend`.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/callbacks/resend",
+    tag = "callbacks",
+    operation_id = "resendCallback",
+    summary = "Send a job's callback again",
+    description = "At once, whatever became of it, and with all its attempts before it. The receiver sees the same \
+        `webhook-id` as before.",
+    params(("id" = String, Path, description = "The id of a job that has ended")),
+    responses(
+        (status = 202, description = "It is due: `jobId`, `state`", body = Object),
+        (status = 400, description = "Not a job id", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid API key", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown job, or its end has made no callback", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job has not ended", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The job is not kept any more", body = crate::docs::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is away, or the job too young to be known", body = crate::docs::Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = []), ()),
+)]
+pub async fn resend(
+    state: Data<AppState>,
+    principal: Principal,
+    id: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let row = find(&state, &principal, &id).await?;
+    let (id, status) = (row.id, row.status);
+    if !status.is_terminal() {
+        return Err(ApiError::NotEnded { id, status });
+    }
+    match state.engine.resend(id, now_millis()).await.map_err(away)? {
+        false => Err(ApiError::NoCallback(id)),
+        true => {
+            tracing::info!(job_id = %id, "callback sent again by request");
+            Ok(HttpResponse::Accepted()
+                .insert_header(("Cache-Control", "no-store"))
+                .json(json!({ "jobId": id, "state": FollowUpState::Pending.as_str() })))
+        }
+    }
+}
+
+fn shown(it: &FollowUp, attempts: &[Attempt]) -> Value {
+    let attempts: Vec<_> = attempts.iter().map(attempt).collect();
+    let pending = it.state == FollowUpState::Pending;
+    json!({
+        "kind": it.kind.as_str(),
+        "target": it.target,
+        "endpoint": it.endpoint,
+        "state": it.state.as_str(),
+        "createdAt": rfc3339(it.created_at),
+        "nextAttemptAt": pending.then(|| rfc3339(it.due_at)),
+        "settledAt": it.settled_at.map(rfc3339),
+        "reason": it.reason,
+        "attempts": attempts,
+    })
+}
+
+fn attempt(it: &Attempt) -> Value {
+    json!({
+        "number": it.number,
+        "at": rfc3339(it.at),
+        "durationMs": it.duration,
+        "status": it.status,
+        "error": it.error,
+        "answer": it.excerpt,
+    })
+}
