@@ -9,8 +9,24 @@ use tidegate_tests::examples::{LANGUAGES, Said, client, receiver, run};
 use tidegate_tests::{Client, Process, Stack, secs, until};
 
 const REPORT: &str = r#"{"reportType":"sales","dateRange":"2025"}"#;
-/// Follows from what its name says, and not from that of any other.
+/// What receiver and notifier share.
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Types that may be waited for as long as this gateway allows, one of which takes longer.
+const SHORT: &str = r#"
+[types.echo]
+handler = { kind = "echo" }
+wait = "1s"
+
+[types.slow-echo]
+handler = { kind = "command", program = ["sh", "-c", "sleep 2; cat"], content_type = "application/json" }
+wait = "1s"
+
+[types.fail]
+handler = { kind = "command", program = ["sh", "-c", "exit 3"] }
+retry = { attempts = 1 }
+wait = "1s"
+"#;
 
 /// A gateway and a worker.
 async fn installation(stack: &Stack) -> (Process, Process) {
@@ -79,6 +95,7 @@ async fn every_language(way: &str, sees_progress: bool) {
 #[tokio::test]
 async fn clients_wait_in_the_request_and_go_on_when_that_was_too_short() {
     let mut stack = Stack::new().await;
+    stack.write_types(SHORT);
     stack.set("gateway.max_wait=1s");
     let (gateway, _worker) = installation(&stack).await;
     for language in LANGUAGES {

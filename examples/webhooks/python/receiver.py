@@ -29,7 +29,9 @@ def check(keys, headers, body, now):
     try:
         message, sent, signatures = (headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
         age = abs(now - int(sent))
-    except (KeyError, TypeError, ValueError):
+        if not message or not signatures:
+            raise ValueError
+    except (KeyError, ValueError):
         raise Refused(400, "webhook-id, webhook-timestamp or webhook-signature is missing or malformed")
     if age > TOLERANCE:
         raise Refused(401, "the timestamp is too far from now")
