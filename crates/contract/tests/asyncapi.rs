@@ -189,11 +189,13 @@ fn the_messages_have_the_headers_of_the_code_and_no_other() {
 fn headers_are_required_where_the_code_requires_them() {
     let document = document();
     let messages = &document["components"]["messages"];
-    let job = |it: &RecordHeaders| it.check_job().is_ok();
-    let delayed = |it: &RecordHeaders| job(it) && it.due().is_ok() && it.target().is_ok();
-    let event = |it: &RecordHeaders| it.check_event().is_ok();
-    let checks: [(&str, &dyn Fn(&RecordHeaders) -> bool); 3] =
-        [("job", &job), ("delayed", &delayed), ("event", &event)];
+    let checks: [(&str, fn(&RecordHeaders) -> bool); 3] = [
+        ("job", |it| it.check_job().is_ok()),
+        ("delayed", |it| {
+            it.check_job().is_ok() && it.due().is_ok() && it.target().is_ok()
+        }),
+        ("event", |it| it.check_event().is_ok()),
+    ];
     for (name, is_good) in checks {
         let message = &messages[name];
         let (known, required) = properties(&document, &message["headers"]);
