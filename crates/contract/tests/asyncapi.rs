@@ -185,11 +185,14 @@ fn the_messages_have_the_headers_of_the_code_and_no_other() {
     assert_eq!(told, known);
 }
 
+/// Whether the code takes these headers.
+type Check = fn(&RecordHeaders) -> bool;
+
 #[test]
 fn headers_are_required_where_the_code_requires_them() {
     let document = document();
     let messages = &document["components"]["messages"];
-    let checks: [(&str, fn(&RecordHeaders) -> bool); 3] = [
+    let checks: [(&str, Check); 3] = [
         ("job", |it| it.check_job().is_ok()),
         ("delayed", |it| {
             it.check_job().is_ok() && it.due().is_ok() && it.target().is_ok()
