@@ -66,6 +66,7 @@ package_present() {
     postgresql) [[ -n $(postgres_bin) ]] ;;
     nodejs) command -v node ;;
     golang-go) command -v go ;;
+    chromium-driver) command -v chromedriver ;;
     # Not on every user's path.
     haproxy) command -v haproxy || [[ -x /usr/sbin/haproxy ]] ;;
     # The module is always there, but on Debian not what it needs to install pip.
@@ -165,27 +166,48 @@ target_dir() {
 }
 
 # --- other languages ---------------------------------------------------------------------------
-# For the example workers and their tests. What is installed or compiled is kept in the cache, by version.
+# For the example workers and clients and their tests. What is installed or compiled is kept in the cache, by version.
 
-# Prints the Python of a virtual environment that has the packages of the Kafka worker in Python.
-python_of_workers() {
+# Prints the Python of a virtual environment that has the packages of the examples in Python and of their tests.
+python_of_examples() {
     need_packages python3 python3-venv
-    local wanted=$ROOT/examples/workers/python-kafka/requirements.txt home
-    home=$CACHE/tools/python-workers-$({ python3 --version && cat "$wanted"; } | sha256sum | cut -c 1-12)
+    local wanted=("$ROOT"/examples/{workers/python-kafka,clients/python}/requirements.txt "$ROOT/tests/webhooks/requirements.txt") home
+    home=$CACHE/tools/python-examples-$({ python3 --version && cat "${wanted[@]}"; } | sha256sum | cut -c 1-12)
     mkdir -p "$CACHE/tools"
     # Two at once must not write the same folder; the mark is written last.
-    exec 7>"$CACHE/.python-workers.lock"
-    flock -w 300 7 || die "could not lock $CACHE/.python-workers.lock"
+    exec 7>"$CACHE/.python-examples.lock"
+    flock -w 300 7 || die "could not lock $CACHE/.python-examples.lock"
     if [[ ! -f $home/complete ]]; then
-        say "installing $(tr '\n' ' ' <"$wanted")for the workers in Python"
+        say "installing $(cat "${wanted[@]}" | tr '\n' ' ')for the examples in Python"
         rm -rf "$home"
         python3 -m venv "$home" >&2 || die "could not make a Python environment in $home"
-        "$home/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r "$wanted" >&2 ||
-            die "could not install $wanted"
+        "$home/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "${wanted[@]/#/--requirement=}" >&2 ||
+            die "could not install the packages of ${wanted[*]}"
         touch "$home/complete"
     fi
     exec 7>&-
     echo "$home/bin/python"
+}
+
+# node_packages FOLDER: installs what the lock file of a folder names, and prints where, for NODE_PATH. Nothing of it runs
+# while it is installed, and the folder itself is left as it is.
+node_packages() {
+    need_packages nodejs npm
+    local home
+    home=$CACHE/tools/node-$({ node --version && cat "$1/package-lock.json"; } | sha256sum | cut -c 1-12)
+    mkdir -p "$CACHE/tools"
+    exec 7>"$CACHE/.node.lock"
+    flock -w 300 7 || die "could not lock $CACHE/.node.lock"
+    if [[ ! -f $home/complete ]]; then
+        say "installing the packages of $1"
+        rm -rf "$home"
+        mkdir "$home"
+        cp "$1/package.json" "$1/package-lock.json" "$home"
+        npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund >&2 || die "could not install the packages of $1"
+        touch "$home/complete"
+    fi
+    exec 7>&-
+    echo "$home/node_modules"
 }
 
 # build_go_worker OUTPUT: compiles the http worker in Go. It has no module: the standard library is all that it needs.

@@ -5,15 +5,17 @@
 //! processes ([`Process`]) that can be asked to stop, killed, paused and resumed; everything ends when the test
 //! does. [`until`] waits for conditions, [`http`] talks to gateways and [`load`] does so many times at once, [`kafka`]
 //! looks into topics and [`rows`] into the store, [`otlp`] takes traces and [`jaeger`] shows them, [`proxy`] cuts
-//! connections, [`languages`] starts workers that are not written in Rust. [`documents`] runs the commands of the
-//! documentation.
+//! connections, [`languages`] starts workers that are not written in Rust, [`examples`] runs the example clients and
+//! receivers and [`browser`] a browser. [`documents`] runs the commands of the documentation.
 
 // A harness fails its test by a panic, and says what it measured.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 pub mod balancer;
+pub mod browser;
 pub mod churn;
 pub mod documents;
+pub mod examples;
 pub mod http;
 pub mod jaeger;
 pub mod kafka;
