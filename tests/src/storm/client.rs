@@ -81,12 +81,10 @@ impl Clients {
     }
 
     /// Asks for so many jobs a second until stopped, and lets every client finish.
-    pub async fn run(self: Arc<Self>, rate: u64, serial: bool) {
+    pub async fn run(self: Arc<Self>, rate: u64) {
         let mut clients = JoinSet::new();
-        if serial {
-            for key in 0..SERIAL_KEYS {
-                clients.spawn(Arc::clone(&self).serial(key));
-            }
+        for key in 0..SERIAL_KEYS {
+            clients.spawn(Arc::clone(&self).serial(key));
         }
         let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / rate.max(1)));
         for number in 0.. {
@@ -134,18 +132,6 @@ impl Clients {
             self.one(ask).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
-    }
-
-    /// Whether this build takes an option: a submit with it is not refused.
-    pub async fn takes(&self, header: &str, value: &str) -> bool {
-        let ask = Ask::of_kind(self.seed, EXTRA / 2, Kind::Echo);
-        let Some(gateway) = self.cast.gateway(0) else {
-            return false;
-        };
-        let answer = self.request(&gateway, &ask).header(header, value).send();
-        answer
-            .await
-            .is_ok_and(|answer| !answer.status().is_client_error())
     }
 
     async fn one(&self, ask: Ask) {

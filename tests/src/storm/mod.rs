@@ -126,11 +126,7 @@ async fn blow(
     clients: &Arc<client::Clients>,
     facts: &mut Facts,
 ) {
-    let serial = clients.takes("tidegate-serial-key", "probe").await;
-    if !serial {
-        println!("storm: serial keys: not in this build");
-    }
-    let asking = tokio::spawn(Arc::clone(clients).run(options.rate, serial));
+    let asking = tokio::spawn(Arc::clone(clients).run(options.rate));
     chaos::carry_out(plan, setup, cast, clients).await;
     println!("storm: calm");
     clients.stop();
