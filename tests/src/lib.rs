@@ -5,8 +5,8 @@
 //! processes ([`Process`]) that can be asked to stop, killed, paused and resumed; everything ends when the test
 //! does. [`until`] waits for conditions, [`http`] talks to gateways and [`load`] does so many times at once, [`kafka`]
 //! looks into topics and [`rows`] into the store, [`otlp`] takes traces and [`jaeger`] shows them, [`proxy`] cuts
-//! connections, [`languages`] starts workers that are not written in Rust, [`examples`] runs the example clients and
-//! receivers and [`browser`] a browser. [`documents`] runs the commands of the documentation.
+//! connections, [`receiver`] is called back, [`languages`] starts workers that are not written in Rust, [`examples`] runs
+//! the example clients and receivers and [`browser`] a browser. [`documents`] runs the commands of the documentation.
 
 // A harness fails its test by a panic, and says what it measured.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
@@ -26,6 +26,7 @@ pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod receiver;
 pub mod records;
 pub mod rows;
 pub mod scripts;

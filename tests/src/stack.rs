@@ -241,6 +241,27 @@ impl Stack {
         self.ready(self.start("scheduler", name, &[])).await
     }
 
+    /// Starts a notifier and waits until it is ready.
+    pub async fn notifier(&self, name: &str) -> Process {
+        self.ready(self.start("notifier", name, &[])).await
+    }
+
+    /// Callbacks with a key of tests, over HTTP to this host, tried again soon.
+    pub fn call_back(&mut self) {
+        for setting in [
+            &format!("callbacks.keys=[\"{}\"]", crate::receiver::SECRET),
+            "callbacks.allow_http=true",
+            "callbacks.allow_networks=[\"127.0.0.1\"]",
+            "notifier.tick=100ms",
+            "notifier.limits.total=2s",
+            "notifier.endpoint.pause=500ms",
+            "notifier.endpoint.longest_pause=2s",
+            "notifier.schedule.steps=[\"300ms\", \"500ms\", \"1s\", \"1s\", \"1s\", \"2s\", \"2s\", \"2s\", \"4s\", \"4s\"]",
+        ] {
+            self.set(setting);
+        }
+    }
+
     /// Waits until a role is ready.
     pub async fn ready(&self, process: Process) -> Process {
         let client = Client::new(process.url());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "long/callbacks.rs"]
+mod callbacks;
 #[path = "long/fairness.rs"]
 mod fairness;
 #[path = "long/offsets.rs"]

@@ -148,6 +148,7 @@ mod tests {
                 deadline: 900,
                 trace_id: None,
                 retry_of: None,
+                follow_ups: Vec::new(),
             },
             source: String::new(),
             outcome: None,

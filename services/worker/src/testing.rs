@@ -37,6 +37,7 @@ pub(crate) fn job(job_type: &str) -> JobMessage {
         not_before: None,
         retry_of: None,
         redrives: 0,
+        follow_ups: Vec::new(),
     }
 }
 

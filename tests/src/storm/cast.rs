@@ -105,7 +105,7 @@ impl Cast {
                 let to = |name: &&str| format!("types.{name}.handler.url={url}");
                 HTTP_TYPES.iter().map(to).collect()
             }
-            Role::Scheduler => Vec::new(),
+            Role::Scheduler | Role::Notifier => Vec::new(),
         };
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let process = self.setup.stack.start(seat.role.as_str(), &name, &settings);

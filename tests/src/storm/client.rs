@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::answers;
 use super::cast::Cast;
 use super::facts::{Said, Told};
+use super::hooks::Hooks;
 use super::mix::{Ask, Kind, SERIAL_KEYS, TENANTS};
 
 /// Requests that may be open at once; over it the clients hold back.
@@ -28,6 +29,7 @@ const EXTRA: u64 = 1 << 40;
 pub struct Clients {
     seed: u64,
     cast: Arc<Cast>,
+    hooks: Hooks,
     http: reqwest::Client,
     open: Arc<Semaphore>,
     told: Mutex<Vec<Told>>,
@@ -43,7 +45,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Clients {
-    pub fn new(seed: u64, cast: Arc<Cast>) -> Arc<Self> {
+    pub fn new(seed: u64, cast: Arc<Cast>, hooks: Hooks) -> Arc<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(Duration::from_secs(3))
@@ -52,6 +54,7 @@ impl Clients {
         Arc::new(Self {
             seed,
             cast,
+            hooks,
             http,
             open: Arc::new(Semaphore::new(OPEN)),
             told: Mutex::default(),
@@ -78,12 +81,10 @@ impl Clients {
     }
 
     /// Asks for so many jobs a second until stopped, and lets every client finish.
-    pub async fn run(self: Arc<Self>, rate: u64, serial: bool) {
+    pub async fn run(self: Arc<Self>, rate: u64) {
         let mut clients = JoinSet::new();
-        if serial {
-            for key in 0..SERIAL_KEYS {
-                clients.spawn(Arc::clone(&self).serial(key));
-            }
+        for key in 0..SERIAL_KEYS {
+            clients.spawn(Arc::clone(&self).serial(key));
         }
         let mut tick = tokio::time::interval(Duration::from_micros(1_000_000 / rate.max(1)));
         for number in 0.. {
@@ -133,18 +134,6 @@ impl Clients {
         }
     }
 
-    /// Whether this build takes an option: a submit with it is not refused.
-    pub async fn takes(&self, header: &str, value: &str) -> bool {
-        let ask = Ask::of_kind(self.seed, EXTRA / 2, Kind::Echo);
-        let Some(gateway) = self.cast.gateway(0) else {
-            return false;
-        };
-        let answer = self.request(&gateway, &ask).header(header, value).send();
-        answer
-            .await
-            .is_ok_and(|answer| !answer.status().is_client_error())
-    }
-
     async fn one(&self, ask: Ask) {
         let mut told = Told {
             number: ask.number,
@@ -156,6 +145,7 @@ impl Clients {
             foreign: Vec::new(),
             ends: Vec::new(),
             serial_key: ask.serial_key,
+            callback: ask.callback,
         };
         if ask.doubled {
             let mut twin = told.clone();
@@ -211,6 +201,9 @@ impl Clients {
         }
         if let Some(seconds) = ask.deadline {
             request = request.header("tidegate-deadline", format!("{seconds}s"));
+        }
+        if ask.callback {
+            request = request.header("tidegate-callback-url", self.hooks.of_job(ask.number));
         }
         if let Some(key) = ask.serial_key {
             request = request.header("tidegate-serial-key", format!("key-{key}"));

@@ -69,6 +69,8 @@ pub struct Told {
     /// Ends that were seen, each status once in a row.
     pub ends: Vec<Status>,
     pub serial_key: Option<u64>,
+    /// It asked for a callback.
+    pub callback: bool,
 }
 
 impl Told {
@@ -91,6 +93,23 @@ pub struct Run {
     pub start: Millis,
     /// `None`: it still ran when the storm was over.
     pub end: Option<Millis>,
+}
+
+/// A callback, as its receiver saw it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The number of the job whose URL it came to.
+    pub number: u64,
+    /// `webhook-id`.
+    pub id: String,
+    /// Its signature is right.
+    pub signed: bool,
+    /// It was answered with success.
+    pub taken: bool,
+    /// What it says.
+    pub job: Option<Uuid>,
+    pub status: Option<Status>,
+    pub nonce: Option<String>,
 }
 
 /// Something that happened to a process, a server or a connection.
@@ -125,6 +144,7 @@ pub struct Row {
 pub struct Facts {
     pub told: Vec<Told>,
     pub runs: Vec<Run>,
+    pub messages: Vec<Message>,
     pub incidents: Vec<Incident>,
     /// Jobs whose record lies on a jobs topic or on the delay ladder.
     pub written: BTreeSet<Uuid>,

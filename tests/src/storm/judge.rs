@@ -6,6 +6,7 @@ use std::fmt;
 use tidegate_contract::{Millis, Status, Tier};
 use uuid::Uuid;
 
+use super::callbacks::Callbacks;
 use super::facts::{Facts, Incident, Row, Run, Said, Told};
 use super::mix::Kind;
 
@@ -26,12 +27,16 @@ pub enum Fault {
     Doubled,
     /// The projection's position went back, or does not reach the end of the log.
     Position,
+    /// A job that asked for a callback has ended, and its message was never taken.
+    Untold,
+    /// A callback with a wrong signature, of another job, or with another end than the job's.
+    Callback,
     /// Something could not be looked at.
     Unread,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 8] = [
+    pub const ALL: [Fault; 10] = [
         Fault::Lost,
         Fault::Misrouted,
         Fault::Changed,
@@ -39,6 +44,8 @@ impl Fault {
         Fault::Serial,
         Fault::Doubled,
         Fault::Position,
+        Fault::Untold,
+        Fault::Callback,
         Fault::Unread,
     ];
 
@@ -51,6 +58,8 @@ impl Fault {
             Fault::Serial => "serial order broken",
             Fault::Doubled => "two jobs under one key",
             Fault::Position => "position of the projection",
+            Fault::Untold => "not called back",
+            Fault::Callback => "wrong callback",
             Fault::Unread => "could not be looked at",
         }
     }
@@ -87,6 +96,7 @@ pub struct Verdict {
     /// From the submit to the first run of a job that was not to wait, in milliseconds.
     pub worst_wait: BTreeMap<&'static str, Millis>,
     pub serial_jobs: usize,
+    pub callbacks: Callbacks,
     pub memory: BTreeMap<&'static str, u64>,
     pub violations: Vec<Violation>,
 }
@@ -136,6 +146,9 @@ pub fn judge(facts: &Facts) -> Verdict {
     verdict.worst_wait = worst_wait(&facts.told, &runs);
     let (jobs, broken) = super::serial::judge(&facts.told, &runs, &facts.incidents);
     verdict.serial_jobs = jobs;
+    verdict.violations.extend(broken);
+    let (callbacks, broken) = super::callbacks::judge(facts);
+    verdict.callbacks = callbacks;
     verdict.violations.extend(broken);
     verdict
 }

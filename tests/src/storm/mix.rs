@@ -117,6 +117,8 @@ pub struct Ask {
     /// Milliseconds after it was accepted.
     pub cancel_after: Option<u64>,
     pub serial_key: Option<u64>,
+    /// It asks to be called back.
+    pub callback: bool,
     /// Its status is looked at until it has ended, and again later.
     pub followed: bool,
     pub padding: usize,
@@ -185,6 +187,7 @@ impl Ask {
             followed: draw.percent(40),
             padding: draw.between(0, 600) as usize,
             gateway: draw.number(),
+            callback: draw.percent(30),
         }
     }
 
@@ -243,6 +246,7 @@ mod tests {
         }
         assert!(jobs.iter().any(|job| job.doubled && job.wait.is_some()));
         assert!(jobs.iter().any(|job| job.keyed && job.wait.is_none()));
+        assert!(jobs.iter().any(|job| job.callback && job.wait.is_some()));
         let cancelled = jobs.iter().filter(|job| job.kind == Kind::Cancelled);
         assert!(
             cancelled

@@ -2,15 +2,18 @@
 //!
 //! [`Plan`] and [`Ask`] say what will happen to the processes and which jobs there are; both follow from a seed.
 //! `setup` starts the servers and the proxies to them, `cast` the processes; `chaos` carries the plan out while `client`
-//! submits and notes what it was told, and `target`, which the workers post their jobs to, notes every run. When all is
+//! submits and notes what it was told, `target`, which the workers post their jobs to, notes every run, and `hooks` every
+//! callback. When all is
 //! calm again and everything has ended, `observe` reads store and topics; out of all these [`Facts`] [`judge()`] makes a
 //! [`Verdict`], and `report` prints it. See docs/storm.md.
 
 mod answers;
+mod callbacks;
 mod cast;
 mod chaos;
 mod client;
 mod facts;
+mod hooks;
 mod judge;
 mod mix;
 mod observe;
@@ -28,7 +31,8 @@ use std::time::{Duration, Instant};
 
 use crate::secs;
 
-pub use facts::{End, Facts, Incident, Row, Run, Said, SaidEnd, Told};
+pub use callbacks::Callbacks;
+pub use facts::{End, Facts, Incident, Message, Row, Run, Said, SaidEnd, Told};
 pub use judge::{Fault, Verdict, Violation, judge};
 pub use mix::{Ask, Kind};
 pub use options::Options;
@@ -60,10 +64,11 @@ pub async fn run(options: Options) -> Verdict {
     let begun = Instant::now();
     let setup = Arc::new(setup::Setup::new(options.brokers).await);
     let target = target::Target::start();
+    let hooks = hooks::Hooks::start();
     let cast = cast::Cast::new(Arc::clone(&setup), target.clone());
     let watch = cast.enter().await;
     let mut facts = Facts::default();
-    let clients = client::Clients::new(options.seed, Arc::clone(&cast));
+    let clients = client::Clients::new(options.seed, Arc::clone(&cast), hooks.clone());
     match cast.gather(GATHER).await {
         Ok(()) => {
             println!(
@@ -80,6 +85,7 @@ pub async fn run(options: Options) -> Verdict {
         Err(text) => facts.unread.push(text),
     }
     facts.runs = target.runs();
+    facts.messages = hooks.messages();
     facts.incidents = cast.incidents();
     facts.memory = cast.memory();
     let held_back = clients.held_back.load(std::sync::atomic::Ordering::Relaxed);
@@ -120,11 +126,7 @@ async fn blow(
     clients: &Arc<client::Clients>,
     facts: &mut Facts,
 ) {
-    let serial = clients.takes("tidegate-serial-key", "probe").await;
-    if !serial {
-        println!("storm: serial keys: not in this build");
-    }
-    let asking = tokio::spawn(Arc::clone(clients).run(options.rate, serial));
+    let asking = tokio::spawn(Arc::clone(clients).run(options.rate));
     chaos::carry_out(plan, setup, cast, clients).await;
     println!("storm: calm");
     clients.stop();

@@ -18,10 +18,11 @@ pub enum Role {
     Gateway,
     Worker,
     Scheduler,
+    Notifier,
 }
 
 impl Role {
-    pub const ALL: [Role; 3] = [Role::Gateway, Role::Worker, Role::Scheduler];
+    pub const ALL: [Role; 4] = [Role::Gateway, Role::Worker, Role::Scheduler, Role::Notifier];
 
     /// The command that starts it.
     pub const fn as_str(self) -> &'static str {
@@ -29,6 +30,7 @@ impl Role {
             Role::Gateway => "gateway",
             Role::Worker => "worker",
             Role::Scheduler => "scheduler",
+            Role::Notifier => "notifier",
         }
     }
 
@@ -36,7 +38,7 @@ impl Role {
     pub const fn residents(self) -> usize {
         match self {
             Role::Gateway | Role::Worker => 3,
-            Role::Scheduler => 2,
+            Role::Scheduler | Role::Notifier => 2,
         }
     }
 
@@ -44,7 +46,7 @@ impl Role {
     pub const fn places(self) -> usize {
         match self {
             Role::Gateway | Role::Worker => 4,
-            Role::Scheduler => 2,
+            Role::Scheduler | Role::Notifier => 2,
         }
     }
 }
@@ -118,11 +120,14 @@ enum Card {
     Overtaken,
 }
 
-const DECK: [Card; 21] = [
+const DECK: [Card; 24] = [
     Card::Kill(Role::Gateway),
     Card::Kill(Role::Worker),
     Card::Kill(Role::Worker),
     Card::Kill(Role::Scheduler),
+    Card::Kill(Role::Notifier),
+    Card::Pause(Role::Notifier),
+    Card::Restart(Role::Notifier),
     Card::Pause(Role::Gateway),
     Card::Pause(Role::Worker),
     Card::Pause(Role::Scheduler),

@@ -29,6 +29,14 @@ pub fn report(verdict: &Verdict) -> String {
         }
     }
     line("jobs with serial keys", verdict.serial_jobs.to_string());
+    let callbacks = verdict.callbacks;
+    line(
+        "called back",
+        format!(
+            "{} of {} who asked, {} messages again",
+            callbacks.delivered, callbacks.asked, callbacks.again
+        ),
+    );
     line("ends that came too late", verdict.late.to_string());
     let repeats: usize = verdict.repeats.values().sum();
     line("attempts run again", repeats.to_string());

@@ -18,6 +18,7 @@ fn job() -> JobSummary {
         deadline: 1_738_315_900_000,
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
         retry_of: None,
+        follow_ups: Vec::new(),
     }
 }
 

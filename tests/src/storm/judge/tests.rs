@@ -1,6 +1,6 @@
 //! Made-up storms: a good one, and one for each thing that can be wrong.
 
-use super::super::facts::{End, SaidEnd};
+use super::super::facts::{End, Message, SaidEnd};
 use super::*;
 
 fn id(number: u64) -> Uuid {
@@ -18,6 +18,7 @@ fn told(number: u64, said: Said) -> Told {
         foreign: Vec::new(),
         ends: Vec::new(),
         serial_key: None,
+        callback: false,
     }
 }
 
@@ -277,4 +278,55 @@ fn serial_jobs_run_in_order_and_one_at_a_time() {
         run(2, 1, w, 30, 40),
     ]);
     assert_eq!(faults(&long), [(Fault::Serial, Some(id(2)))]);
+}
+
+/// Job 2 asked for a callback and got it.
+fn called_back() -> Facts {
+    let mut facts = good();
+    facts.told[1].callback = true;
+    facts.messages.push(Message {
+        number: 2,
+        id: "msg_2".to_owned(),
+        signed: true,
+        taken: true,
+        job: Some(id(2)),
+        status: Some(Status::Completed),
+        nonce: Some("quick-2".to_owned()),
+    });
+    facts
+}
+
+#[test]
+fn who_asked_for_a_callback_must_get_one_that_is_true() {
+    let facts = called_back();
+    let verdict = judge(&facts);
+    assert_eq!(verdict.violations, []);
+    assert_eq!(
+        (verdict.callbacks.asked, verdict.callbacks.delivered),
+        (1, 1)
+    );
+    let mut again = facts.clone();
+    again.messages.push(facts.messages[0].clone());
+    assert_eq!(judge(&again).callbacks.again, 1);
+
+    let found = |change: fn(&mut Facts)| {
+        let mut facts = called_back();
+        change(&mut facts);
+        let found = judge(&facts).violations;
+        found.iter().map(|one| one.fault).collect::<Vec<_>>()
+    };
+    assert_eq!(found(|it| it.messages.clear()), [Fault::Untold]);
+    assert_eq!(found(|it| it.messages[0].taken = false), [Fault::Untold]);
+    let wrong: [fn(&mut Facts); 6] = [
+        |it| it.messages[0].signed = false,
+        |it| it.messages[0].status = Some(Status::Failed),
+        |it| it.messages[0].nonce = Some("quick-1".to_owned()),
+        |it| it.told[1].callback = false,
+        |it| it.messages[0].number = 77,
+        |it| it.messages[0].job = Some(id(4)),
+    ];
+    for change in wrong {
+        let found = found(change);
+        assert_eq!(found.first(), Some(&Fault::Callback), "{found:?}");
+    }
 }

@@ -60,6 +60,7 @@ async fn send(mailer: &Mailer, to: &str) -> Result<MailAnswer, MailError> {
         deadline: 1,
         trace_id: None,
         retry_of: None,
+        follow_ups: Vec::new(),
     };
     let mail = Mail {
         notice: Notice {

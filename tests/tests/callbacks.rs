@@ -1,0 +1,263 @@
+//! Callbacks: who asks is told how the job ended, signed, as often as it takes.
+
+use serde_json::{Value, json};
+use tidegate_contract::now_millis;
+use tidegate_contract::time::rfc3339;
+use tidegate_tests::receiver::{Answer, Call, Receiver};
+use tidegate_tests::{Client, Process, Stack, secs, until, until_true};
+
+/// An installation that calls back, with one of each role.
+struct Installation {
+    stack: Stack,
+    gateway: Process,
+    _worker: Process,
+    notifier: Option<Process>,
+    client: Client,
+    receiver: Receiver,
+}
+
+impl Installation {
+    async fn new() -> Self {
+        let mut stack = Stack::new().await;
+        stack.call_back();
+        let gateway = stack.gateway("gateway").await;
+        let worker = stack.worker("worker").await;
+        let notifier = stack.notifier("notifier").await;
+        Self {
+            client: Client::new(gateway.url()),
+            receiver: Receiver::start(),
+            stack,
+            gateway,
+            _worker: worker,
+            notifier: Some(notifier),
+        }
+    }
+
+    /// Submits a job that calls a path back, and gives its id.
+    async fn job(&self, job_type: &str, path: &str, events: Option<&str>) -> String {
+        let url = format!("{}{path}", self.receiver.url);
+        let mut request = self
+            .client
+            .submit(job_type, r#"{"n":7}"#)
+            .header("prefer", "respond-async")
+            .header("tidegate-callback-url", url);
+        if let Some(events) = events {
+            request = request.header("tidegate-callback-events", events);
+        }
+        let answer = request.send().await.expect("an answer");
+        tidegate_tests::http::accepted(answer).await.id
+    }
+
+    async fn calls(&self, path: &str, count: usize) -> Vec<Call> {
+        until(&format!("{count} calls of {path}"), secs(20), || async {
+            let calls = self.receiver.calls(path);
+            (calls.len() >= count).then_some(calls)
+        })
+        .await
+    }
+
+    /// The callbacks of a job, once the only one of it is in that state.
+    async fn callback(&self, id: &str, state: &str) -> Value {
+        until(
+            &format!("the callback of {id} is {state}"),
+            secs(20),
+            || async {
+                let document = self.callbacks(id).await;
+                let callback = document["callbacks"][0].clone();
+                (callback["state"] == state).then_some(callback)
+            },
+        )
+        .await
+    }
+
+    async fn callbacks(&self, id: &str) -> Value {
+        let answer = self.client.get(&format!("/v1/jobs/{id}/callbacks")).send();
+        answer.await.expect("an answer").json().await.expect("JSON")
+    }
+
+    /// What a command about callbacks prints.
+    fn command(&self, arguments: &[&str]) -> Value {
+        let all = [
+            &["callbacks"],
+            arguments,
+            &["--url", self.gateway.url(), "--json"],
+        ]
+        .concat();
+        let printed = self.stack.succeed(&all);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+}
+
+#[tokio::test]
+async fn a_callback_tells_the_end_signed_and_in_the_trace_of_its_job() {
+    let all = Installation::new().await;
+    let id = all.job("echo", "/done", None).await;
+    let call = all.calls("/done", 1).await.remove(0);
+    assert!(call.signed);
+    assert_eq!(call.body["type"], "job.completed");
+    let data = &call.body["data"];
+    assert_eq!(data["id"], id);
+    assert_eq!(data["status"], "completed");
+    assert_eq!(data["result"], json!({"n": 7}));
+    let status = all.client.status(&id).await.expect("a status");
+    assert_eq!(
+        status["status"], "completed",
+        "never before the status says so"
+    );
+    let trace = status["traceId"].as_str().expect("a trace");
+    let sent = call.traceparent.expect("traceparent");
+    assert_eq!(sent.split('-').nth(1), Some(trace));
+
+    let callback = all.callback(&id, "delivered").await;
+    assert_eq!(callback["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(callback["attempts"][0]["status"], 204);
+
+    // A wait does not hinder it, and what is not asked for is not told.
+    let quiet = all.job("echo", "/quiet", Some("job.failed")).await;
+    all.client
+        .until_status(&quiet, &["completed"], secs(20))
+        .await;
+    let failed = all
+        .job("fail", "/failed", Some("job.failed, job.dead_lettered"))
+        .await;
+    let call = all.calls("/failed", 1).await.remove(0);
+    assert_eq!(call.body["data"]["id"], failed);
+    assert_eq!(call.body["data"]["error"]["code"], "handler-failed");
+    assert_eq!(all.callbacks(&quiet).await, json!({"callbacks": []}));
+    assert_eq!(all.receiver.calls("/quiet").len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_sent_again_and_redirects_are_not_followed() {
+    let all = Installation::new().await;
+    all.receiver.answers(
+        "/moved",
+        Answer::With(302, "location", format!("{}/secret", all.receiver.url)),
+    );
+    let id = all.job("echo", "/moved", None).await;
+    let calls = all.calls("/moved", 2).await;
+    assert_eq!(calls[0].id, calls[1].id, "a repeat has the id of the first");
+    assert!(calls.iter().all(|call| call.signed));
+    all.receiver.answers("/moved", Answer::Status(200));
+    let callback = all.callback(&id, "delivered").await;
+    assert_eq!(callback["attempts"][0]["status"], 302);
+    assert_eq!(all.receiver.calls("/secret").len(), 0);
+
+    // As the operator says: once more, with the same id.
+    let before = all.receiver.calls("/moved").len();
+    all.command(&["resend", &id]);
+    let again = all.calls("/moved", before + 1).await;
+    assert_eq!(again[before].id, calls[0].id);
+}
+
+#[tokio::test]
+async fn a_notifier_that_dies_between_delivery_and_record_delivers_the_same_message_again() {
+    let mut all = Installation::new().await;
+    all.receiver.answers("/slow", Answer::Silence(secs(30)));
+    let id = all.job("echo", "/slow", None).await;
+    let first = all.calls("/slow", 1).await.remove(0);
+    all.notifier.take().expect("a notifier").kill();
+    all.receiver.answers("/slow", Answer::Status(204));
+    let _second = all.stack.notifier("notifier-2").await;
+    let calls = all.calls("/slow", 2).await;
+    assert_eq!(calls[1].id, first.id);
+    assert_eq!(calls[1].body, first.body);
+    all.callback(&id, "delivered").await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_is_not_called_until_somebody_says_so() {
+    let all = Installation::new().await;
+    let since = rfc3339(now_millis());
+    all.receiver.answers("/gone", Answer::Status(410));
+    let first = all.job("echo", "/gone", None).await;
+    let callback = all.callback(&first, "failed").await;
+    assert_eq!(callback["attempts"][0]["status"], 410);
+    let second = all.job("echo", "/gone", None).await;
+    let callback = all.callback(&second, "failed").await;
+    assert!(
+        callback["reason"]
+            .as_str()
+            .expect("a reason")
+            .contains("410"),
+        "{callback}"
+    );
+    assert_eq!(
+        all.receiver.calls("/gone").len(),
+        1,
+        "it was not called again"
+    );
+
+    let url = format!("{}/gone", all.receiver.url);
+    let endpoints = all.command(&["endpoints"]);
+    assert_eq!(endpoints["endpoints"][0]["url"], url);
+    assert_eq!(endpoints["endpoints"][0]["state"], "disabled");
+    all.receiver.answers("/gone", Answer::Status(204));
+    all.command(&["enable", &url]);
+    let recovered = all.command(&["recover", "--since", &since]);
+    assert_eq!(recovered["recovered"], 2);
+    all.callback(&first, "delivered").await;
+    all.callback(&second, "delivered").await;
+    assert_eq!(all.command(&["endpoints"])["endpoints"], json!([]));
+}
+
+#[tokio::test]
+async fn urls_that_break_a_rule_are_refused_and_say_which() {
+    let mut stack = Stack::new().await;
+    stack.set(&format!(
+        "callbacks.keys=[\"{}\"]",
+        tidegate_tests::receiver::SECRET
+    ));
+    let gateway = stack.gateway("gateway").await;
+    let client = Client::new(gateway.url());
+    for (url, rule) in [
+        ("not a url", "characters"),
+        ("no-url", "syntax"),
+        ("http://example.org/", "scheme"),
+        ("https://me:secret@example.org/", "credentials"),
+        ("https://example.org:22/", "port"),
+        ("https://127.0.0.1/", "address"),
+        ("https://[::ffff:10.0.0.1]/", "address"),
+        ("https://169.254.169.254/latest/meta-data", "address"),
+        ("https://localhost/", "name"),
+    ] {
+        let answer = client
+            .submit("echo", "1")
+            .header("tidegate-callback-url", url)
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        let problem: Value = answer.json().await.expect("a problem");
+        assert_eq!(
+            (status, problem["rule"].as_str()),
+            (422, Some(rule)),
+            "{url}: {problem}"
+        );
+        assert!(!problem.to_string().contains("secret"), "{problem}");
+    }
+    let answer = client
+        .submit("echo", "1")
+        .header("tidegate-callback-events", "job.failed")
+        .send();
+    assert_eq!(
+        answer.await.expect("an answer").status(),
+        400,
+        "events of nothing"
+    );
+}
+
+#[tokio::test]
+async fn callbacks_wait_for_a_store_and_a_notifier_that_are_away() {
+    let mut all = Installation::new().await;
+    all.notifier.take().expect("a notifier").terminate();
+    let id = all.job("echo", "/later", None).await;
+    all.client.until_status(&id, &["completed"], secs(20)).await;
+    all.callback(&id, "pending").await;
+    let _later = all.stack.notifier("notifier-2").await;
+    all.callback(&id, "delivered").await;
+    until_true("it came once", secs(5), || async {
+        all.receiver.calls("/later").len() == 1
+    })
+    .await;
+}
