@@ -55,8 +55,7 @@ def send(topic, partition, key, headers, value):
 
 def tell(job, headers, kind, facts):
     trace = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
-    summary = {name: job[name] for name in ("type", "pool", "tier", "tenant", "createdAt", "deadline")}
-    summary |= {name: job[name] for name in ("retryOf", "followUps") if name in job}
+    summary = {k: job[k] for k in "type pool tier tenant createdAt deadline retryOf followUps".split() if k in job}
     summary["traceId"] = trace.get("traceparent", "")[3:35] or None
     value = encode("JobEvent", {"jobId": job["jobId"], "kind": kind, "at": int(time.time() * 1000), "source": ME,
                                 "attempt": job["attempt"], "job": summary} | facts)

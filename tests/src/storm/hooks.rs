@@ -99,7 +99,7 @@ async fn receive(
         status: data["status"].as_str().and_then(|text| text.parse().ok()),
         nonce: said(&data["result"]["nonce"]),
     });
-    if refused && ticket % 5 == 0 {
+    if refused && ticket.is_multiple_of(5) {
         tokio::time::sleep(SILENCE).await;
     }
     match refused {
