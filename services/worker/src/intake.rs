@@ -5,13 +5,13 @@
 //! partition with that record stands still.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidegate_contract::now_millis;
 use tidegate_kafka::{ConsumerEvent, DecodeError, GroupConsumer, Record};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,8 +29,11 @@ const PATIENCE: Duration = Duration::from_millis(10);
 const COMMIT_ALL: u32 = 50;
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(3);
-/// How long the last commit is tried for, and how long after a try the next one comes unless there is a reason to try earlier.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the last commit is tried for: on a busy machine a rebalance that is under way refuses it for seconds. At least
+/// so long, however little of the grace time is left.
+const FAREWELL: Duration = Duration::from_secs(5);
+const LEAST_FAREWELL: Duration = Duration::from_secs(1);
+/// How long after a try the next one comes, unless there is a reason to try earlier.
 const AGAIN: Duration = Duration::from_millis(300);
 
 /// When an intake ends.
@@ -40,6 +43,8 @@ pub(crate) struct Stops {
     pub intake: CancellationToken,
     /// Everything is delivered: commit and leave.
     pub leave: CancellationToken,
+    /// Set before that: by when it should be done.
+    pub leave_by: Arc<OnceLock<Instant>>,
 }
 
 /// The reading task of one lane.
@@ -369,7 +374,10 @@ impl Intake {
 
     /// Says the last word and leaves.
     async fn leave(self) {
-        if timeout(FAREWELL, self.say_farewell()).await.is_ok() {
+        let by = self.stops.leave_by.get();
+        let left = by.map_or(FAREWELL, |by| by.saturating_duration_since(Instant::now()));
+        let limit = left.saturating_sub(LEAVE).clamp(LEAST_FAREWELL, FAREWELL);
+        if timeout(limit, self.say_farewell()).await.is_ok() {
             self.engine.metrics.committed(&self.lane.label, "ok");
         } else {
             self.engine.metrics.committed(&self.lane.label, "failed");

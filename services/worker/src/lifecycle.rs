@@ -159,6 +159,7 @@ impl Worker {
         if let Err(error) = producer.flush(limit.min(last_words)).await {
             tracing::warn!(%error, "the producer could not be flushed");
         }
+        let _ = running.stops.leave_by.set(until);
         running.stops.leave.cancel();
         let limit = (until + Duration::from_secs(1)).saturating_duration_since(Instant::now());
         if timeout(limit, running.intakes.wait()).await.is_err() {

@@ -296,6 +296,7 @@ impl Worker {
             stops: Stops {
                 intake: CancellationToken::new(),
                 leave: CancellationToken::new(),
+                leave_by: Arc::default(),
             },
             tasks: TaskTracker::new(),
             intakes: TaskTracker::new(),

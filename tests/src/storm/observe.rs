@@ -72,7 +72,7 @@ impl Observer {
         Ok(behind.collect())
     }
 
-    /// Waits until every row has ended and every event is applied, at most for `limit`. How long that took.
+    /// Waits until every row has ended, every event is applied and every callback told, at most for `limit`. How long that took.
     pub async fn settle(&self, accepted: &BTreeSet<Uuid>, limit: Duration) -> Duration {
         let begun = Instant::now();
         loop {
@@ -88,7 +88,12 @@ impl Observer {
                 .behind()
                 .await
                 .map_or(usize::MAX, |behind| behind.len());
-            if (open, missing, behind) == (0, 0, 0) || begun.elapsed() > limit {
+            let query = "SELECT count(*) FROM follow_ups WHERE state = 'pending'";
+            let untold = sqlx::query_scalar::<_, i64>(query)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap_or(i64::MAX);
+            if (open, missing, behind, untold) == (0, 0, 0, 0) || begun.elapsed() > limit {
                 return begun.elapsed();
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

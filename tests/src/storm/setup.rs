@@ -102,6 +102,8 @@ impl Setup {
         stack.set("worker.grace=6s");
         stack.set("gateway.grace=6s");
         stack.set("scheduler.grace=4s");
+        stack.call_back();
+        stack.set("notifier.grace=4s");
         tokio::task::block_in_place(|| stack.set_up());
         let wires = Proxy::to_brokers(&stack.servers.kafka).await;
         let (_, server) = stack.store.split_once('@').expect("a user");

@@ -16,6 +16,8 @@ use crate::query;
 use crate::state::AppState;
 
 /// Endpoints of one answer.
+const MOST: u32 = 200;
+/// Without a `limit`.
 const PAGE: u32 = 100;
 /// Callbacks that one statement makes due again, and statements of one request.
 const PORTION: u32 = 1_000;
@@ -30,9 +32,12 @@ const PORTIONS: u32 = 20;
     summary = "Where callbacks fail",
     description = "The endpoints of the caller's tenant that have failed and not come right since; those with `endedAt` are \
         not called any more until they are enabled.",
-    params(("cursor" = Option<String>, Query, description = "The `next` of the page before")),
+    params(
+        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 200 endpoints, 100 if nothing is said"),
+    ),
     responses(
-        (status = 200, description = "A page of 100: `endpoints`, and `next`, null at the end", body = Object),
+        (status = 200, description = "A page: `endpoints`, and `next`, null at the end", body = Object),
         (status = 400, description = "Malformed query", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid API key", body = crate::docs::Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store is away", body = crate::docs::Problem, content_type = "application/problem+json"),
@@ -44,21 +49,27 @@ pub async fn list(
     principal: Principal,
     req: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let mut after = None;
+    let (mut after, mut limit) = (None, None);
     for (name, value) in query::pairs(&req)? {
         match name.as_str() {
             "cursor" if after.is_none() => after = Some(value),
+            "limit" if limit.is_none() => {
+                let asked = value.parse().ok().filter(|n| (1..=MOST).contains(n));
+                let bad = || ApiError::MalformedQuery(format!("limit must be from 1 to {MOST}"));
+                limit = Some(asked.ok_or_else(bad)?);
+            }
             _ => {
                 let why = format!("`{}` is not known or comes twice", clip(&name));
                 return Err(ApiError::MalformedQuery(why));
             }
         }
     }
+    let limit = limit.unwrap_or(PAGE);
     let rows = state
         .engine
-        .endpoints(&principal.tenant, after.as_deref(), PAGE);
+        .endpoints(&principal.tenant, after.as_deref(), limit);
     let rows = rows.await.map_err(away)?;
-    let next = rows.get(PAGE as usize - 1).map(|last| last.key.clone());
+    let next = rows.get(limit as usize - 1).map(|last| last.key.clone());
     let endpoints: Vec<_> = rows.iter().map(shown).collect();
     Ok(HttpResponse::Ok()
         .insert_header(("Cache-Control", "no-store"))

@@ -278,6 +278,13 @@ async fn endpoints_are_listed_and_enabled_by_their_tenant() {
     let list = || TestRequest::get().uri("/v1/callback-endpoints");
     let theirs = bench.ask(as_tenant("umbrella", list())).await.json();
     assert_eq!(theirs, json!({ "endpoints": [], "next": null }));
+    for limit in ["0", "201", "x", ""] {
+        let uri = format!("/v1/callback-endpoints?limit={limit}");
+        let answer = bench
+            .ask(as_tenant("acme", TestRequest::get().uri(&uri)))
+            .await;
+        answer.problem(400, "malformed-query");
+    }
     let ours = bench.ask(as_tenant("acme", list())).await.json();
     assert_eq!(ours["endpoints"][0]["state"], "disabled");
     assert_eq!(ours["endpoints"][0]["endedAt"], "1970-01-01T00:00:05.000Z");
