@@ -21,6 +21,7 @@ pub mod jaeger;
 pub mod kafka;
 pub mod languages;
 pub mod load;
+pub mod mailbox;
 pub mod misbehave;
 pub mod otlp;
 pub mod process;

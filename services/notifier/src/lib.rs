@@ -9,7 +9,7 @@
 //! up and connected to in one step, with bounds on time and on what is read. What came of it goes back to the endpoint and
 //! to the store, and the [`Schedule`] says when to try again, or that the message is given up. [`Notifier`] is the role around it.
 //!
-//! Who wants an e-mail instead gets one with the same facts from the [`Mailer`].
+//! Who wants an e-mail instead gets one with the same facts (`mailing`) from the [`Mailer`].
 //!
 //! Nothing here knows of Kafka. The endpoints, the schedule, the signature, the message and the judgement of an attempt are
 //! pure: time and random numbers are passed in.
@@ -20,6 +20,7 @@ mod dispatch;
 mod email;
 mod endpoint;
 mod keys;
+mod mailing;
 mod notifier;
 mod payload;
 mod schedule;

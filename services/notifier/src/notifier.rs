@@ -1,11 +1,12 @@
 //! A notifier from its settings to its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_callbacks::CallbackRules;
+use tidegate_contract::{EmailSpec, FollowUpKind, JobType};
 use tidegate_runtime::ops::{self, OpsServer};
 use tidegate_runtime::{Condition, Metrics, OpsState, Readiness, Shutdown, Stage, retry_forever};
 use tidegate_store::FollowUps;
@@ -15,7 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::ClientError;
 use crate::dispatch::{Clients, Dispatcher, Parts};
+use crate::email::{Mailer, MailerError};
 use crate::keys::Keys;
+use crate::mailing::{self, Mailing};
 use crate::settings::{BadNotifierSetting, NotifierSettings};
 use crate::store::Jobs;
 
@@ -24,9 +27,9 @@ const OBSERVE: Duration = Duration::from_secs(15);
 
 /// What a notifier is made from.
 pub struct NotifierConfig {
-    /// The jobs that callbacks tell of.
+    /// The jobs that callbacks and e-mails tell of.
     pub jobs: Arc<dyn Jobs>,
-    /// The callbacks that are due; of the same store.
+    /// The callbacks and e-mails that are due; of the same store.
     pub follow_ups: Arc<dyn FollowUps>,
     /// How it delivers; checked by [`Notifier::build`].
     pub settings: NotifierSettings,
@@ -36,6 +39,8 @@ pub struct NotifierConfig {
     pub configured: BTreeSet<String>,
     /// What signs.
     pub keys: Keys,
+    /// The words of e-mails, by job type.
+    pub words: BTreeMap<JobType, EmailSpec>,
     /// Scheme and host in front of the URLs in messages; without it they are paths.
     pub public_url: Option<String>,
     /// Somebody in this process has made a follow-up.
@@ -52,11 +57,15 @@ pub enum NotifierError {
     /// A setting under `[notifier]`.
     #[error(transparent)]
     Setting(#[from] BadNotifierSetting),
-    /// Nothing could be signed.
+    /// Nothing could be signed, and no e-mail sent.
     #[error(
-        "callbacks.keys is empty: make a key with `openssl rand -base64 32` and put whsec_ in front"
+        "callbacks.keys is empty: make a key with `openssl rand -base64 32` and put whsec_ in front, or give notifier.email.host \
+         to send e-mails alone"
     )]
     NoKeys,
+    /// No e-mail could be sent.
+    #[error("notifier.email.{0}")]
+    Email(#[from] MailerError),
     /// Nothing could be sent.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -73,6 +82,11 @@ pub enum NotifierError {
 /// A notifier that has not begun yet.
 pub struct Notifier {
     dispatcher: Arc<Dispatcher>,
+    /// There if a mail server is configured.
+    mailing: Option<Arc<Mailing>>,
+    wakes: Wakes,
+    follow_ups: Arc<dyn FollowUps>,
+    metrics: Metrics,
     jobs: Arc<dyn Jobs>,
     store: Condition,
     instance: String,
@@ -90,8 +104,14 @@ impl Notifier {
     pub async fn build(config: NotifierConfig) -> Result<Self, NotifierError> {
         let settings = config.settings;
         settings.check()?;
-        if config.keys.is_empty() {
+        let mailer = Mailer::new(&settings.email)?;
+        if config.keys.is_empty() && mailer.is_none() {
             return Err(NotifierError::NoKeys);
+        }
+        if mailer.is_none() && !config.words.is_empty() {
+            tracing::warn!(
+                "job types ask for e-mails, and notifier.email.host is empty: they wait"
+            );
         }
         let clients = Clients::new(config.rules, settings.limits, config.configured)?;
         let readiness = Readiness::new();
@@ -113,19 +133,42 @@ impl Notifier {
             }
         };
         let abandon = CancellationToken::new();
+        let wakes = Wakes {
+            any: config.wake,
+            callbacks: Arc::default(),
+            emails: Arc::default(),
+        };
+        let mailing = mailer.map(|mailer| {
+            let parts = mailing::Parts {
+                jobs: Arc::clone(&config.jobs),
+                follow_ups: Arc::clone(&config.follow_ups),
+                mailer,
+                words: config.words,
+                public_url: config.public_url.clone(),
+                settings: settings.clone(),
+                metrics: config.metrics.clone(),
+                wake: Arc::clone(&wakes.emails),
+                store: store.clone(),
+            };
+            Mailing::new(parts, abandon.clone())
+        });
         let parts = Parts {
             jobs: Arc::clone(&config.jobs),
-            follow_ups: config.follow_ups,
+            follow_ups: Arc::clone(&config.follow_ups),
             clients,
             keys: config.keys,
             public_url: config.public_url,
             settings,
-            metrics: config.metrics,
-            wake: config.wake,
+            metrics: config.metrics.clone(),
+            wake: Arc::clone(&wakes.callbacks),
             store: store.clone(),
         };
         Ok(Self {
             dispatcher: Dispatcher::new(parts, abandon.clone()),
+            mailing,
+            wakes,
+            follow_ups: config.follow_ups,
+            metrics: config.metrics,
             jobs: config.jobs,
             store,
             instance: config.instance,
@@ -155,8 +198,18 @@ impl Notifier {
         if retry_forever(&self.store, &stop, prepare).await.is_some() {
             let attempts = TaskTracker::new();
             let dispatcher = Arc::clone(&self.dispatcher);
-            let observe = stop.run_until_cancelled(observe(&self.dispatcher));
-            tokio::join!(dispatcher.run(stop.clone(), attempts.clone()), observe);
+            let mailing = self.mailing.clone();
+            let mails = async {
+                if let Some(mailing) = mailing {
+                    mailing.run(stop.clone(), attempts.clone()).await;
+                }
+            };
+            tokio::join!(
+                dispatcher.run(stop.clone(), attempts.clone()),
+                mails,
+                stop.run_until_cancelled(self.wakes.pass_on()),
+                stop.run_until_cancelled(self.observe()),
+            );
             self.store.fail("stopping");
             tracing::info!(attempts = attempts.len(), "notifier stops");
             attempts.close();
@@ -176,13 +229,34 @@ impl Notifier {
             ops.stopped().await;
         }
     }
+
+    async fn observe(&self) {
+        let mut ticks = tokio::time::interval(OBSERVE);
+        loop {
+            ticks.tick().await;
+            self.dispatcher.observe().await;
+            match self.follow_ups.waiting(FollowUpKind::Email).await {
+                Ok(waiting) => self.metrics.emails_waiting(waiting.pending),
+                Err(error) => tracing::debug!(%error, "waiting e-mails not counted"),
+            }
+        }
+    }
 }
 
-async fn observe(dispatcher: &Dispatcher) {
-    let mut ticks = tokio::time::interval(OBSERVE);
-    loop {
-        ticks.tick().await;
-        dispatcher.observe().await;
+/// A [`Notify`] wakes one who waits: each dispatcher has its own.
+struct Wakes {
+    any: Arc<Notify>,
+    callbacks: Arc<Notify>,
+    emails: Arc<Notify>,
+}
+
+impl Wakes {
+    async fn pass_on(&self) {
+        loop {
+            self.any.notified().await;
+            self.callbacks.notify_one();
+            self.emails.notify_one();
+        }
     }
 }
 

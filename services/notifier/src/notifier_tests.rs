@@ -25,6 +25,7 @@ fn config(store: &Arc<FakeStore>, keys: &[&str]) -> NotifierConfig {
         },
         configured: BTreeSet::new(),
         keys: Keys::new(&keys, []).unwrap(),
+        words: BTreeMap::new(),
         public_url: None,
         wake: Arc::default(),
         metrics: Metrics::new([""; 0]),

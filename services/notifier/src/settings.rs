@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::email::EmailSettings;
 use crate::schedule::Schedule;
 
 /// A setting that no notifier can run with: the key within its table, and what is allowed.
@@ -144,6 +145,8 @@ pub struct NotifierSettings {
     pub endpoint: EndpointSettings,
     /// The pauses between the attempts of one message.
     pub schedule: Schedule,
+    /// The server that takes e-mails.
+    pub email: EmailSettings,
 }
 
 impl Default for NotifierSettings {
@@ -157,6 +160,7 @@ impl Default for NotifierSettings {
             limits: Limits::default(),
             endpoint: EndpointSettings::default(),
             schedule: Schedule::default(),
+            email: EmailSettings::default(),
         }
     }
 }
@@ -180,7 +184,8 @@ impl NotifierSettings {
         self.own().map_err(within(""))?;
         self.limits.check().map_err(within("limits."))?;
         self.endpoint.check().map_err(within("endpoint."))?;
-        self.schedule.check().map_err(within("schedule."))
+        self.schedule.check().map_err(within("schedule."))?;
+        self.email.check().map_err(within("email."))
     }
 
     fn own(&self) -> Result<(), BadSetting> {
@@ -231,6 +236,10 @@ mod tests {
         assert_eq!(
             said(|it| it.schedule.jitter = 2.0),
             "notifier.schedule.jitter is a share: 0 to 1"
+        );
+        assert_eq!(
+            said(|it| it.email.connections = 0),
+            "notifier.email.connections must be from 1 to 100"
         );
     }
 

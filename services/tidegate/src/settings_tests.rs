@@ -71,6 +71,7 @@ fn everything() -> Settings {
     settings.auth.keys = example.auth.keys;
     settings.callbacks.tenants = example.callbacks.tenants;
     settings.kafka.librdkafka = example.kafka.librdkafka;
+    settings.notifier.email = example.notifier.email;
     settings
 }
 

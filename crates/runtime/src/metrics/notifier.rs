@@ -1,4 +1,4 @@
-//! Callbacks.
+//! Callbacks and e-mails.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub(super) struct Notifier {
     waiting: Gauge,
     oldest: Seconds,
     endpoints: Counters1<Gauge>,
+    emails: Counters1,
+    emails_waiting: Gauge,
 }
 
 impl Notifier {
@@ -64,6 +66,18 @@ impl Notifier {
                 "callback_endpoints",
                 "Endpoints that this process knows to be paused or disabled",
                 Family::default(),
+            ),
+            emails: register(
+                r,
+                "emails",
+                "Attempts to send an e-mail that have ended, and e-mails given up without one, by result",
+                Family::default(),
+            ),
+            emails_waiting: register(
+                r,
+                "emails_pending",
+                "E-mails in the store that are not sent or given up yet, due or not",
+                Gauge::default(),
             ),
         }
     }
@@ -119,5 +133,18 @@ impl Metrics {
             let gauge = self.all.notifier.endpoints.get_or_create(&labels);
             gauge.set(level(count));
         }
+    }
+
+    /// What came of an e-mail. `result`: `taken`, `deferred` (it is sent again), `refused` (given up), `used-up` (given up
+    /// after its last attempt), `over` (there is no job to tell of).
+    pub fn email(&self, result: &'static str) {
+        let labels = [("result", Cow::Borrowed(result))];
+        self.all.notifier.emails.get_or_create(&labels).inc();
+    }
+
+    /// E-mails that wait in the store.
+    pub fn emails_waiting(&self, pending: u64) {
+        let pending = usize::try_from(pending).unwrap_or(usize::MAX);
+        self.all.notifier.emails_waiting.set(level(pending));
     }
 }

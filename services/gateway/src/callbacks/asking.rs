@@ -1,11 +1,12 @@
-//! Whom the end of a job is told to: what the request says, else its type, else its tenant.
+//! Whom the end of a job is told to: by a callback where the request says, else its type, else its tenant; and by e-mail
+//! those whom its type names.
 
 use std::time::Duration;
 
 use tidegate_callbacks::{
     CallbackRules, CallbackSettings, ResolveError, Resolver, SystemLookup, TenantCallbacks,
 };
-use tidegate_contract::{CallbackSpec, EventFilter, FollowUpKind, FollowUpSpec, Tenant};
+use tidegate_contract::{EmailSpec, EventFilter, FollowUpKind, FollowUpSpec, JobTypeSpec, Tenant};
 
 use crate::options::AskedCallback;
 use crate::problem::ApiError;
@@ -47,10 +48,21 @@ impl Callbacks {
     pub async fn wanted(
         &self,
         asked: Option<&AskedCallback>,
-        of_type: Option<&CallbackSpec>,
+        spec: &JobTypeSpec,
         tenant: &Tenant,
     ) -> Result<Vec<FollowUpSpec>, ApiError> {
-        let (target, events) = match (asked, of_type) {
+        let callback = self.callback(asked, spec, tenant).await?;
+        let email = spec.email.as_ref().map(EmailSpec::follow_up);
+        Ok(callback.into_iter().chain(email).collect())
+    }
+
+    async fn callback(
+        &self,
+        asked: Option<&AskedCallback>,
+        spec: &JobTypeSpec,
+        tenant: &Tenant,
+    ) -> Result<Option<FollowUpSpec>, ApiError> {
+        let (target, events) = match (asked, &spec.callback) {
             (Some(asked), _) => {
                 self.signed(tenant)?;
                 (self.judged(&asked.url).await?, asked.events)
@@ -61,14 +73,11 @@ impl Callbacks {
             }
             (None, None) => match self.of_tenant(tenant) {
                 Some(configured) => configured,
-                None => return Ok(Vec::new()),
+                None => return Ok(None),
             },
         };
-        Ok(vec![FollowUpSpec::new(
-            FollowUpKind::Callback,
-            target,
-            events,
-        )])
+        let callback = FollowUpSpec::new(FollowUpKind::Callback, target, events);
+        Ok(Some(callback))
     }
 
     fn of_tenant(&self, tenant: &Tenant) -> Option<(String, EventFilter)> {

@@ -3,8 +3,8 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, Data};
 use serde_json::{Value, json};
-use tidegate_contract::now_millis;
 use tidegate_contract::time::rfc3339;
+use tidegate_contract::{FollowUpKind, FollowUpSpec, now_millis};
 use tidegate_store::{Attempt, FollowUp, FollowUpState};
 
 use super::away;
@@ -22,7 +22,8 @@ use crate::status::find;
     summary = "Whom the end of a job was told to",
     description = "`asked`: what the job asks for. `callbacks`: what its end has made of that, each with its `state` \
         (`pending`, `delivered`, `failed`), `nextAttemptAt`, and its last 50 `attempts` with their time, duration, HTTP status, \
-        the beginning of the answer, or the error.",
+        the beginning of the answer, or the error. Of an e-mail (`kind`: `email`) neither the addresses nor what the mail \
+        server says are shown: the operator has chosen them, and `status` is the reply code.",
     params(("id" = String, Path, description = "The job's id, a UUID of version 7")),
     responses(
         (status = 200, description = "What is kept: `jobId`, `asked`, `callbacks`", body = Object),
@@ -42,11 +43,12 @@ pub async fn list(
     let row = find(&state, &principal, &id).await?;
     let found = state.engine.follow_ups(row.id).await.map_err(away)?;
     let callbacks: Vec<_> = found.iter().map(|(it, tried)| shown(it, tried)).collect();
+    let asked: Vec<_> = row.summary.follow_ups.iter().map(wish).collect();
     Ok(HttpResponse::Ok()
         .insert_header(("Cache-Control", "no-store"))
         .json(json!({
             "jobId": row.id,
-            "asked": row.summary.follow_ups,
+            "asked": asked,
             "callbacks": callbacks,
         })))
 }
@@ -93,29 +95,41 @@ pub async fn resend(
     }
 }
 
+/// Addresses stand in the operator's configuration: they are not for clients.
+fn wish(it: &FollowUpSpec) -> Value {
+    let is_email = it.kind == FollowUpKind::Email.as_str();
+    json!({
+        "kind": it.kind,
+        "target": (!is_email).then_some(&it.target),
+        "events": it.events,
+    })
+}
+
 fn shown(it: &FollowUp, attempts: &[Attempt]) -> Value {
-    let attempts: Vec<_> = attempts.iter().map(attempt).collect();
+    let is_email = it.kind == FollowUpKind::Email;
+    let attempts: Vec<_> = attempts.iter().map(|it| attempt(it, is_email)).collect();
     let pending = it.state == FollowUpState::Pending;
+    // What a mail server says names addresses.
     json!({
         "kind": it.kind.as_str(),
-        "target": it.target,
-        "endpoint": it.endpoint,
+        "target": (!is_email).then_some(&it.target),
+        "endpoint": (!is_email).then_some(&it.endpoint),
         "state": it.state.as_str(),
         "createdAt": rfc3339(it.created_at),
         "nextAttemptAt": pending.then(|| rfc3339(it.due_at)),
         "settledAt": it.settled_at.map(rfc3339),
-        "reason": it.reason,
+        "reason": it.reason.as_ref().filter(|_| !is_email),
         "attempts": attempts,
     })
 }
 
-fn attempt(it: &Attempt) -> Value {
+fn attempt(it: &Attempt, is_email: bool) -> Value {
     json!({
         "number": it.number,
         "at": rfc3339(it.at),
         "durationMs": it.duration,
         "status": it.status,
-        "error": it.error,
-        "answer": it.excerpt,
+        "error": it.error.as_ref().filter(|_| !is_email),
+        "answer": (!is_email).then_some(&it.excerpt),
     })
 }

@@ -58,11 +58,8 @@ pub async fn read(
     let options = options::parse(named, job_type, spec, now)?;
     let waiting = waiting(headers, spec, state.settings.max_wait)?;
     let query = query::pairs(req)?;
-    let follow_ups = state.callbacks.wanted(
-        options.asked.callback.as_ref(),
-        spec.callback.as_ref(),
-        &principal.tenant,
-    );
+    let asked = options.asked.callback.as_ref();
+    let follow_ups = state.callbacks.wanted(asked, spec, &principal.tenant);
     let follow_ups = follow_ups.await?;
     let settings = &state.settings;
     let (body, memory) = body::read(

@@ -7,7 +7,7 @@ use actix_web::test::TestRequest;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tidegate_callbacks::{CallbackSettings, TenantCallbacks};
-use tidegate_contract::{CallbackSpec, FollowUpKind, FollowUpSpec, Secret, Tenant};
+use tidegate_contract::{CallbackSpec, EmailSpec, FollowUpKind, FollowUpSpec, Secret, Tenant};
 use tidegate_store::{Attempt, EndpointRow, FollowUp, FollowUpState, endpoint_key};
 
 const URL: &str = "Tidegate-Callback-Url";
@@ -70,6 +70,27 @@ async fn the_request_goes_before_the_type_and_that_before_the_tenant() {
     let of_type = spec("http://127.0.0.1:9000/type", "");
     assert_eq!(asked(&bench, &[]).await, [of_type]);
     assert_eq!(asked(&bench, &[(URL, PUBLIC)]).await, [spec(PUBLIC, "")]);
+}
+
+#[actix_web::test]
+async fn an_e_mail_of_the_type_comes_beside_the_callback_and_needs_no_keys() {
+    let email: EmailSpec =
+        serde_json::from_value(json!({ "to": ["ops@example.com"], "events": "job.failed" }))
+            .unwrap();
+    for keys in [vec![Secret::new("whsec_key")], Vec::new()] {
+        let signed = !keys.is_empty();
+        let bench = bench(|settings| settings.keys = keys);
+        let mut types = (*bench.state.types.now()).clone();
+        for spec in types.values_mut() {
+            spec.email = Some(email.clone());
+        }
+        bench.state.types.replace(types);
+        assert_eq!(asked(&bench, &[]).await, [email.follow_up()]);
+        if signed {
+            let both = [spec(PUBLIC, ""), email.follow_up()];
+            assert_eq!(asked(&bench, &[(URL, PUBLIC)]).await, both);
+        }
+    }
 }
 
 #[actix_web::test]
@@ -234,6 +255,47 @@ async fn what_became_of_a_callback_is_shown_and_sent_again() {
     let doc = bench.ask(as_tenant("acme", get())).await.json();
     assert_eq!(doc["callbacks"][0]["state"], "pending");
     assert!(doc["callbacks"][0]["nextAttemptAt"].is_string(), "{doc}");
+}
+
+#[actix_web::test]
+async fn of_an_e_mail_neither_addresses_nor_the_words_of_the_server_are_shown() {
+    let bench = Bench::new();
+    let id = given_up(&bench, "default");
+    let found = bench.fake.found.lock().unwrap().remove(&id);
+    let mut job = found.and_then(Lookup::row).unwrap();
+    let address = "ops@inside.example".to_owned();
+    job.summary.follow_ups = vec![FollowUpSpec::new(
+        FollowUpKind::Email,
+        address.clone(),
+        Default::default(),
+    )];
+    bench.fake.put(Lookup::Row(Box::new(job)), id);
+    for (it, attempts) in bench.fake.follow_ups.lock().unwrap().iter_mut() {
+        it.kind = FollowUpKind::Email;
+        it.endpoint = endpoint_key(&it.tenant, &address);
+        it.target = address.clone();
+        it.reason = Some(format!("{address}: 550 no such user"));
+        let [attempt] = attempts.as_mut_slice() else {
+            panic!("{attempts:?}");
+        };
+        attempt.status = Some(550);
+        attempt.error = Some(address.clone());
+        attempt.excerpt = format!("{address}: 550 no such user");
+    }
+    let path = format!("/v1/jobs/{id}/callbacks");
+    let doc = bench.ask(TestRequest::get().uri(&path)).await.json();
+    assert_eq!(doc["asked"][0]["kind"], "email");
+    let shown = &doc["callbacks"][0];
+    assert_eq!(
+        (&shown["kind"], &shown["state"]),
+        (&json!("email"), &json!("failed"))
+    );
+    assert_eq!(shown["attempts"][0]["status"], 550);
+    let text = doc.to_string();
+    assert!(
+        !text.contains("inside") && !text.contains("no such"),
+        "{text}"
+    );
 }
 
 #[actix_web::test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::settings::ApiKey;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tidegate_contract::{DeadLetter, FaultSource, Secret};
+use tidegate_contract::{DeadLetter, EmailSpec, FaultSource, Secret};
 
 /// Puts the dead letter of a job into the fake, and its row.
 fn bury(bench: &Bench, job: &JobMessage, reason: &str) -> DeadLetterPlace {
@@ -78,6 +78,25 @@ async fn redrive(bench: &Bench, body: Value) -> Answer {
         .uri("/v1/dead-letters/redrive")
         .set_payload(body.to_string());
     bench.ask(request).await
+}
+
+#[actix_web::test]
+async fn a_job_that_is_done_again_tells_whom_the_old_one_told() {
+    let bench = Bench::new();
+    let email: EmailSpec = serde_json::from_value(json!({ "to": ["ops@example.com"] })).unwrap();
+    let mut types = (*bench.state.types.now()).clone();
+    for spec in types.values_mut() {
+        spec.email = Some(email.clone());
+    }
+    bench.state.types.replace(types);
+    let old = made(&bench).await;
+    bury(&bench, &old, "attempts-exhausted");
+    let path = format!("/v1/jobs/{}/retry", old.job_id);
+    let answer = bench.ask(TestRequest::post().uri(&path)).await;
+    assert_eq!(answer.status, 202);
+    let new = bench.fake.jobs().pop().unwrap();
+    assert_eq!(new.retry_of, Some(old.job_id));
+    assert_eq!(new.follow_ups, [email.follow_up()]);
 }
 
 #[actix_web::test]

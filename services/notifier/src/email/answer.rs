@@ -16,8 +16,10 @@ pub(super) const DONE: Severity = Severity::PositiveCompletion;
 pub enum MailDelivery {
     /// The server has taken it, and answers for it now.
     Taken,
-    /// The server does not take it now (4yz), or takes nothing from us at all.
+    /// The server does not take this mail now (4yz).
     ForNow,
+    /// The server takes no mail of ours now: it refuses the greeting, the login or the sender (4yz, 5yz).
+    FromNobody,
     /// The server takes it at no time (5yz): another attempt would end the same.
     ForGood,
 }
@@ -75,9 +77,20 @@ pub(super) fn no_connection(reason: impl Into<String>) -> Ended {
 
 /// What failed before there was talk of a mail.
 pub(super) fn before(error: &Error) -> Ended {
-    match within(error, MailDelivery::ForNow) {
+    match not_of_the_mail(within(error, MailDelivery::FromNobody)) {
         Ended::Error(_) => no_connection(excerpt(&error.to_string())),
         answer => answer,
+    }
+}
+
+/// A reply to something that every mail begins with.
+pub(super) fn not_of_the_mail(ended: Ended) -> Ended {
+    match ended {
+        Ended::Answer(answer) => Ended::Answer(MailAnswer {
+            delivery: MailDelivery::FromNobody,
+            ..answer
+        }),
+        error => error,
     }
 }
 

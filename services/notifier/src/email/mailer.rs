@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::{
-    DONE, Ended, MailAnswer, MailDelivery, MailError, before, excerpt, no_connection, reply, text,
+    DONE, Ended, MailAnswer, MailDelivery, MailError, before, excerpt, no_connection,
+    not_of_the_mail, reply, text,
 };
 use super::message::{Mail, Sender, addresses, message};
 use super::settings::{EmailSettings, Security};
@@ -218,7 +219,7 @@ impl Mailer {
         let from = MailFrom::new(Some(self.sender.from.email.clone()), Vec::new());
         // Depends on the settings alone, as the login does.
         let taken = connection.command(from).await;
-        reply(taken, DONE, MailDelivery::ForNow)?;
+        reply(taken, DONE, MailDelivery::FromNobody).map_err(not_of_the_mail)?;
         let mut refused: Vec<(u16, String)> = Vec::new();
         for address in to {
             let rcpt = Rcpt::new(address.clone(), Vec::new());

@@ -8,7 +8,7 @@ mod message;
 mod settings;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use answer::{MailAnswer, MailDelivery, MailError};
 pub use mailer::{Mailer, MailerError};

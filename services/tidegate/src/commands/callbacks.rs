@@ -34,7 +34,7 @@ async fn list(args: ListCallbacksArgs) -> Result<(), Failure> {
     for callback in callbacks {
         output::line(sentence(callback));
     }
-    let columns = ["url", "attempt", "at", "ms", "status", "said"];
+    let columns = ["to", "attempt", "at", "ms", "status", "said"];
     let rows: Vec<_> = callbacks.iter().flat_map(attempts).collect();
     let nothing = match callbacks.len() {
         0 => "the job has no callbacks",
@@ -44,9 +44,17 @@ async fn list(args: ListCallbacksArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The URL; the addresses of an e-mail are not told.
+fn named(callback: &Value) -> String {
+    match callback["target"].as_str() {
+        Some(url) => url.to_owned(),
+        None => format!("the {}", text(callback, "kind")),
+    }
+}
+
 /// How a callback stands.
 fn sentence(callback: &Value) -> String {
-    let url = text(callback, "url");
+    let url = named(callback);
     match callback["state"].as_str() {
         Some("pending") => format!(
             "{url} is pending: the next attempt is due at {}",
@@ -70,11 +78,11 @@ fn attempts(callback: &Value) -> Vec<Vec<String>> {
     let row = |attempt: &Value| {
         let said = match attempt["error"].as_str() {
             Some(error) => error,
-            None => attempt["excerpt"].as_str().unwrap_or_default(),
+            None => attempt["answer"].as_str().unwrap_or_default(),
         };
         let status = attempt["status"].as_u64();
         vec![
-            text(callback, "url"),
+            named(callback),
             attempt["number"].to_string(),
             text(attempt, "at"),
             attempt["durationMs"].to_string(),

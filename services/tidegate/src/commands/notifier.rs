@@ -65,6 +65,10 @@ pub fn config(
         .types
         .values()
         .filter_map(|spec| spec.callback.as_ref());
+    let words = settings
+        .types
+        .iter()
+        .filter_map(|(name, spec)| Some((name.clone(), spec.email.clone()?)));
     let configured = tenants.chain(types.map(|spec| spec.url.clone()));
     Ok(NotifierConfig {
         jobs: Arc::new(store.clone()),
@@ -75,6 +79,7 @@ pub fn config(
             .map_err(|error| bad("callbacks.allow_networks", error.to_string()))?,
         configured: configured.collect(),
         keys: keys.map_err(|error| bad("callbacks.keys", error.to_string()))?,
+        words: words.collect(),
         public_url: settings.gateway.public_url.clone(),
         wake,
         metrics,

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// What it says to a command; `greeting` and `.` (the end of a mail) are among them.
 #[derive(Clone, Copy)]
-pub(super) enum Say {
+pub(crate) enum Say {
     /// A reply, whole but for the end of its last line.
     Reply(&'static str),
     /// Nothing at all.
@@ -23,19 +23,19 @@ pub(super) enum Say {
 }
 
 /// What it says to the commands that begin so, instead of what a good one would.
-pub(super) type Script = Vec<(&'static str, Say)>;
+pub(crate) type Script = Vec<(&'static str, Say)>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encryption {
+pub(crate) enum Encryption {
     None,
     Starttls,
     Tls,
 }
 
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     /// Its certificate, as a file.
-    pub(super) ca_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
     /// Commands and mails, with the number of their connection, from 1.
     seen: mpsc::UnboundedReceiver<(usize, String)>,
     _folder: tempfile::TempDir,
@@ -43,7 +43,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Answers the connections by the scripts, one after the other; the last one is for all that follow.
-    pub(super) async fn start(encryption: Encryption, scripts: Vec<Script>) -> Self {
+    pub(crate) async fn start(encryption: Encryption, scripts: Vec<Script>) -> Self {
         let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
@@ -84,12 +84,12 @@ impl Server {
     }
 
     /// What it was told so far.
-    pub(super) fn seen(&mut self) -> Vec<(usize, String)> {
+    pub(crate) fn seen(&mut self) -> Vec<(usize, String)> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).collect()
     }
 
     /// The same, but only what begins so.
-    pub(super) fn count(&mut self, begin: &str) -> usize {
+    pub(crate) fn count(&mut self, begin: &str) -> usize {
         let seen = self.seen();
         seen.iter().filter(|(_, it)| it.starts_with(begin)).count()
     }
