@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn a_callback_is_a_sentence_and_its_attempts_are_rows() {
         let mut callback = json!({
-            "kind": "callback", "url": "https://a.example/", "state": "pending", "nextAttemptAt": "soon",
+            "kind": "callback", "target": "https://a.example/", "state": "pending", "nextAttemptAt": "soon",
             "attempts": [
-                {"number": 1, "at": "t1", "durationMs": 7, "status": 500, "error": null, "excerpt": "so\r\nso"},
-                {"number": 2, "at": "t2", "durationMs": 9, "status": null, "error": "no connection", "excerpt": ""},
+                {"number": 1, "at": "t1", "durationMs": 7, "status": 500, "error": null, "answer": "so\r\nso"},
+                {"number": 2, "at": "t2", "durationMs": 9, "status": null, "error": "no connection", "answer": ""},
             ],
         });
         let pending = "https://a.example/ is pending: the next attempt is due at soon";
