@@ -295,7 +295,8 @@ impl Endpoint {
     }
 }
 
-fn millis(duration: Duration) -> Millis {
+/// A duration as times are counted.
+pub(crate) fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 

@@ -28,6 +28,7 @@ mod settings;
 mod sign;
 mod spans;
 mod store;
+mod telling;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -7,12 +7,11 @@
 mod judge;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_contract::time::rfc3339;
-use tidegate_contract::{CallbackEvent, EmailSpec, FollowUpKind, JobType, Millis, now_millis};
+use tidegate_contract::{CallbackEvent, EmailSpec, FollowUpKind, JobType, now_millis};
 use tidegate_runtime::{Backoff, Condition, Metrics};
 use tidegate_store::{FollowUp, FollowUps, JobRow, Lookup, StoreError, Take, Then};
 use tokio::sync::Notify;
@@ -21,15 +20,11 @@ use tokio_util::task::TaskTracker;
 
 use self::judge::{Judged, judge};
 use crate::email::{Mail, MailAnswer, MailError, Mailer};
-use crate::endpoint::{Admission, Change, Endpoint, Turn};
+use crate::endpoint::{Admission, Change, Endpoint, Turn, millis};
 use crate::payload::{Links, Notice};
 use crate::settings::{EndpointSettings, NotifierSettings};
 use crate::store::Jobs;
-
-/// What a lease is longer than the longest attempt: for loading the job and telling the end.
-const MARGIN: Duration = Duration::from_secs(15);
-/// How long the store may be away until what was sent is left to be sent again.
-const TELL_FOR: Duration = Duration::from_secs(600);
+use crate::telling::{MARGIN, Telling};
 
 /// What e-mails are sent with.
 pub(crate) struct Parts {
@@ -52,9 +47,8 @@ pub(crate) struct Mailing {
     parts: Parts,
     server: Mutex<Endpoint>,
     /// An e-mail has ended.
-    freed: Notify,
-    /// E-mails of which the store could not be told yet: until then they look as if nobody had sent them.
-    untold: AtomicUsize,
+    freed: Arc<Notify>,
+    telling: Telling,
     /// What is running is to end now.
     abandon: CancellationToken,
 }
@@ -67,10 +61,11 @@ impl Mailing {
             give_up_after: Duration::MAX,
             ..parts.settings.endpoint.clone()
         };
+        let freed = Arc::<Notify>::default();
         Arc::new(Self {
             server: Mutex::new(Endpoint::new(settings, Default::default())),
-            freed: Notify::new(),
-            untold: AtomicUsize::new(0),
+            telling: Telling::new("an e-mail", parts.store.clone(), Arc::clone(&freed)),
+            freed,
             abandon,
             parts,
         })
@@ -105,7 +100,7 @@ impl Mailing {
 
     /// Takes once, as many as may be under way.
     async fn round(self: &Arc<Self>, tasks: &TaskTracker) -> Result<(), StoreError> {
-        if self.untold.load(Ordering::Acquire) > 0 {
+        if self.telling.is_behind() {
             return Ok(());
         }
         let mut turns = self.turns();
@@ -224,7 +219,7 @@ impl Sending {
         }
         let Judged { attempt, then, .. } = &judged;
         let write = || parts.follow_ups.attempted(&self.taken, attempt, then);
-        if self.tell("attempted", write).await == Some(false) {
+        if mailing.telling.tell(job, "attempted", write).await == Some(false) {
             tracing::warn!(job_id = %job, "an e-mail took longer than its lease: it may be sent again");
         }
     }
@@ -255,56 +250,9 @@ impl Sending {
 
     async fn give_back(&self, then: &Then) {
         let follow_ups = &self.mailing.parts.follow_ups;
-        self.tell("give_back", || follow_ups.give_back(&self.taken, then))
-            .await;
-    }
-
-    /// Tells the store, as long as it is away again and again: what it does not hear of looks as if it had not happened.
-    /// `None` if it could not be told.
-    async fn tell<F>(&self, call: &'static str, write: impl Fn() -> F) -> Option<bool>
-    where
-        F: Future<Output = Result<bool, StoreError>>,
-    {
-        let store = &self.mailing.parts.store;
-        let begun = Instant::now();
-        let mut untold = None;
-        for failures in 0.. {
-            match write().await {
-                Ok(held) => {
-                    if untold.is_some() {
-                        store.ok();
-                    }
-                    return Some(held);
-                }
-                Err(error) if error.is_transient() && begun.elapsed() < TELL_FOR => {
-                    store.fail(error.to_string());
-                    untold.get_or_insert_with(|| Untold::new(&self.mailing));
-                    let pause = Backoff::default().delay(failures, rand::random());
-                    tokio::time::sleep(pause).await;
-                }
-                Err(error) => {
-                    tracing::error!(job_id = %self.taken.job, call, %error, "the store was not told of an e-mail");
-                    return None;
-                }
-            }
-        }
-        None
-    }
-}
-
-/// While it lives nothing is taken: it might be what was sent already.
-struct Untold<'a>(&'a Mailing);
-
-impl<'a> Untold<'a> {
-    fn new(mailing: &'a Mailing) -> Self {
-        mailing.untold.fetch_add(1, Ordering::AcqRel);
-        Self(mailing)
-    }
-}
-
-impl Drop for Untold<'_> {
-    fn drop(&mut self) {
-        self.0.untold.fetch_sub(1, Ordering::AcqRel);
+        let write = || follow_ups.give_back(&self.taken, then);
+        let telling = &self.mailing.telling;
+        telling.tell(self.taken.job, "give_back", write).await;
     }
 }
 
@@ -325,10 +273,6 @@ fn say(change: Option<Change>, judged: &Judged) {
         Some(Change::Resumed) => tracing::info!("the mail server takes e-mails again"),
         Some(Change::Ended(_)) | None => {}
     }
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 #[cfg(test)]

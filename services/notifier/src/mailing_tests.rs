@@ -1,5 +1,7 @@
 //! E-mails from a store in memory to a mail server of this process.
 
+use std::sync::atomic::Ordering;
+
 use tidegate_contract::FollowUpKind;
 use tidegate_runtime::Readiness;
 use tidegate_store::FollowUpState;

@@ -1,13 +1,11 @@
 //! One callback from its place to its record.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_contract::time::rfc3339;
 use tidegate_contract::{CallbackEvent, now_millis};
-use tidegate_runtime::Backoff;
 use tidegate_store::{EndpointRow, FollowUp, JobRow, Lookup, StoreError, Then};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
@@ -21,8 +19,6 @@ use crate::payload::{Links, Notice};
 use crate::sign::Signer;
 use crate::spans;
 
-/// How long the store may be away until what was delivered is left to be delivered again.
-const TELL_FOR: Duration = Duration::from_secs(600);
 /// When a callback of a tenant without a key is due again: an operator has to give it one.
 const WITHOUT_KEY: Duration = Duration::from_secs(60);
 
@@ -270,52 +266,11 @@ impl Delivering {
         }
     }
 
-    /// Tells the store, as long as it is away again and again: what it does not hear of looks as if it had not happened.
-    /// `None` if it could not be told.
     async fn tell<T, F>(&self, call: &'static str, write: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let store = &self.dispatcher.parts.store;
-        let begun = Instant::now();
-        let mut untold = None;
-        for failures in 0.. {
-            match write().await {
-                Ok(value) => {
-                    if untold.is_some() {
-                        store.ok();
-                    }
-                    return Some(value);
-                }
-                Err(error) if error.is_transient() && begun.elapsed() < TELL_FOR => {
-                    store.fail(error.to_string());
-                    untold.get_or_insert_with(|| Untold::new(&self.dispatcher));
-                    let pause = Backoff::default().delay(failures, rand::random());
-                    tokio::time::sleep(pause).await;
-                }
-                Err(error) => {
-                    tracing::error!(job_id = %self.taken.job, call, %error, "the store was not told of a callback");
-                    return None;
-                }
-            }
-        }
-        None
-    }
-}
-
-/// While it lives nothing is taken: it might be what was delivered already.
-struct Untold<'a>(&'a Dispatcher);
-
-impl<'a> Untold<'a> {
-    fn new(dispatcher: &'a Dispatcher) -> Self {
-        dispatcher.untold.fetch_add(1, Ordering::AcqRel);
-        Self(dispatcher)
-    }
-}
-
-impl Drop for Untold<'_> {
-    fn drop(&mut self) {
-        self.0.untold.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        let telling = &self.dispatcher.telling;
+        telling.tell(self.taken.job, call, write).await
     }
 }

@@ -1,6 +1,6 @@
 //! The dispatcher against a store in memory and servers of this process.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate_callbacks::{CallbackRules, Policy};
 use tidegate_contract::Secret;

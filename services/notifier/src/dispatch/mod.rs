@@ -11,7 +11,6 @@ mod endpoints;
 mod judge;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,17 +23,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::endpoint::{Admission, Record};
+use crate::endpoint::{Admission, Record, millis};
 use crate::keys::Keys;
 use crate::settings::NotifierSettings;
 use crate::store::Jobs;
+use crate::telling::{MARGIN, Telling};
 
 pub(crate) use clients::Clients;
 use deliver::Delivering;
 use endpoints::{Endpoints, Place};
 
-/// What a lease is longer than the longest attempt: for loading the job and telling the end.
-const MARGIN: Duration = Duration::from_secs(15);
 /// When one is due again whose endpoint is just being tried, and one whose host has its share of the slots: it may have
 /// many.
 const BUSY: Duration = Duration::from_secs(2);
@@ -66,9 +64,8 @@ pub(crate) struct Dispatcher {
     slots: Arc<Semaphore>,
     reads: Semaphore,
     /// A slot or an endpoint is free again that others may wait for.
-    freed: Notify,
-    /// Deliveries of which the store could not be told yet: until then they look as if nobody had made them.
-    untold: AtomicUsize,
+    freed: Arc<Notify>,
+    telling: Telling,
     /// What is running is to end now.
     abandon: CancellationToken,
 }
@@ -76,12 +73,13 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     pub(crate) fn new(parts: Parts, abandon: CancellationToken) -> Arc<Self> {
         let slots = parts.settings.slots;
+        let freed = Arc::<Notify>::default();
         Arc::new(Self {
             endpoints: Mutex::new(Endpoints::new(parts.settings.endpoint.clone(), slots / 2)),
             slots: Arc::new(Semaphore::new(slots)),
             reads: Semaphore::new(READS),
-            freed: Notify::new(),
-            untold: AtomicUsize::new(0),
+            telling: Telling::new("a callback", parts.store.clone(), Arc::clone(&freed)),
+            freed,
             abandon,
             parts,
         })
@@ -121,7 +119,7 @@ impl Dispatcher {
     /// Takes once. Whether there may be more at once.
     async fn round(self: &Arc<Self>, tasks: &TaskTracker) -> Result<bool, StoreError> {
         let free = self.slots.available_permits();
-        if free == 0 || self.untold.load(Ordering::Acquire) > 0 {
+        if free == 0 || self.telling.is_behind() {
             return Ok(false);
         }
         let taken = self.take(u32::try_from(free).unwrap_or(u32::MAX)).await?;
@@ -309,10 +307,6 @@ impl Round {
 /// A time about so much later: half of it to half more, so that not all come back together.
 fn later(now: Millis, pause: Duration) -> Millis {
     now.saturating_add(millis(pause.mul_f64(0.5 + rand::random::<f64>())))
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 #[cfg(test)]
