@@ -17,7 +17,7 @@ use tracing::Span;
 
 use super::follow::{Looking, Sent};
 use super::hold;
-use super::pipeline::{self, Manner, Submitted, Terms};
+use super::pipeline::{self, Manner, Pending, Submitted, Terms};
 use super::visible::{Hold, Visible, call_label};
 use crate::options::{AskedTime, OnDisconnect};
 use crate::problem::ApiError;
@@ -94,15 +94,21 @@ pub async fn run(
             }
             Claimed::Sent(looking) => {
                 drop(open);
-                let id = looking.facts.id;
+                let (id, accepted) = (looking.facts.id, looking.facts.summary.created_at);
+                let due = looking.facts.not_before;
                 state.metrics.keyed_submit("again");
                 hold::look_on(state, looking, None, None, terms.received).await?;
-                return join(state, id, &job, terms).await;
+                return Joined { id, accepted, due }.wait(state, &job, terms).await;
             }
             Claimed::Known(known) => {
                 drop(open);
                 state.metrics.keyed_submit("joined");
-                return join(state, known.id, &job, terms).await;
+                let joined = Joined {
+                    id: known.id,
+                    accepted: known.created_at,
+                    due: due(&known, key.delay),
+                };
+                return joined.wait(state, &job, terms).await;
             }
             Claimed::Busy { job, until } => {
                 drop(open);
@@ -226,10 +232,7 @@ fn not_ours(reserved: Result<Reserved, StoreError>) -> Result<Claimed, ApiError>
 /// The job of a repeated request as the first request made it: the fingerprint sees to it that the rest is the same.
 fn as_first(job: &JobMessage, first: &KeyedJob, delay: Option<AskedTime>) -> JobMessage {
     JobMessage {
-        not_before: delay.map(|delay| match delay {
-            AskedTime::At(at) => at,
-            AskedTime::Within(ms) => first.created_at.saturating_add(ms),
-        }),
+        not_before: due(first, delay),
         job_id: first.id,
         pool: first.pool.clone(),
         tier: first.tier,
@@ -238,6 +241,14 @@ fn as_first(job: &JobMessage, first: &KeyedJob, delay: Option<AskedTime>) -> Job
         reply_partition: first.reply_partition,
         ..job.clone()
     }
+}
+
+/// When the job of the first request is due, if it has a delay.
+fn due(first: &KeyedJob, delay: Option<AskedTime>) -> Option<Millis> {
+    delay.map(|delay| match delay {
+        AskedTime::At(at) => at,
+        AskedTime::Within(ms) => first.created_at.saturating_add(ms),
+    })
 }
 
 /// Until a job that somebody else is producing is known to be in Kafka, or not, or nobody can be at it any more.
@@ -267,44 +278,57 @@ const BUSY: Glimpse = Glimpse {
     key: Some(KeyState::Reserved),
 };
 
-/// Waits for the end of a job that another request has submitted, or says at once that it is there.
-async fn join(
-    state: &Data<AppState>,
+/// A job that another request has submitted.
+struct Joined {
     id: JobId,
-    job: &JobMessage,
-    terms: Terms,
-) -> Result<Submitted, ApiError> {
-    let pending = |reason, waited| Submitted::Pending {
-        id,
-        reason,
-        produce: None,
-        // A key that shows a job has its row beside it.
-        visible: Visible::Now,
-        waited,
-    };
-    let Some(wait) = terms.wait else {
-        return Ok(pending(None, false));
-    };
-    let mut watch = match state.watcher.watch(id) {
-        Ok(watch) => watch,
-        Err(full) => return Ok(pending(Some(full.to_string()), false)),
-    };
-    let guard = state.metrics.wait_opened();
-    let why = tokio::select! {
-        biased;
-        ended = ended(state, id, &mut watch) => {
-            guard.ended("outcome");
-            return ended;
-        }
-        () = tokio::time::sleep_until((terms.received + wait).into()) => "timeout",
-        () = state.stop.waits.cancelled() => "shutdown",
-    };
-    guard.ended(why);
-    let reason = match why {
-        "shutdown" => Some("this gateway is shutting down; the job goes on".to_owned()),
-        _ => reason::why_no_outcome(state, id, &JobSummary::of(job, None)).await,
-    };
-    Ok(pending(reason, true))
+    accepted: Millis,
+    due: Option<Millis>,
+}
+
+impl Joined {
+    /// Waits for its end, or says at once that it is there. `job` is the one that this request would have made.
+    async fn wait(
+        self,
+        state: &Data<AppState>,
+        job: &JobMessage,
+        terms: Terms,
+    ) -> Result<Submitted, ApiError> {
+        let id = self.id;
+        let pending = |reason, waited| {
+            Submitted::Pending(Pending {
+                id,
+                retry_after: state.retry_after(&job.job_type, self.accepted, self.due),
+                reason,
+                produce: None,
+                // A key that shows a job has its row beside it.
+                visible: Visible::Now,
+                waited,
+            })
+        };
+        let Some(wait) = terms.wait else {
+            return Ok(pending(None, false));
+        };
+        let mut watch = match state.watcher.watch(id) {
+            Ok(watch) => watch,
+            Err(full) => return Ok(pending(Some(full.to_string()), false)),
+        };
+        let guard = state.metrics.wait_opened();
+        let why = tokio::select! {
+            biased;
+            ended = ended(state, id, &mut watch) => {
+                guard.ended("outcome");
+                return ended;
+            }
+            () = tokio::time::sleep_until((terms.received + wait).into()) => "timeout",
+            () = state.stop.waits.cancelled() => "shutdown",
+        };
+        guard.ended(why);
+        let reason = match why {
+            "shutdown" => Some("this gateway is shutting down; the job goes on".to_owned()),
+            _ => reason::why_no_outcome(state, id, &JobSummary::of(job, None)).await,
+        };
+        Ok(pending(reason, true))
+    }
 }
 
 /// The row of a job once it has ended.
