@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tidegate_contract::{JobId, JobMessage, JobSummary, Millis, now_millis};
 use tidegate_store::{Glimpse, KeyState, KeyedJob, Lookup, NewKey, Reserved, StoreError};
 use tokio::sync::oneshot;
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use super::follow::{Looking, Sent};
 use super::hold;
@@ -34,6 +34,8 @@ pub struct Key {
     pub fingerprint: [u8; 32],
     /// As it was asked for: a repeat makes the first one's of it.
     pub delay: Option<AskedTime>,
+    /// To be looked up before the key's first job is produced.
+    pub callback_name: Option<String>,
 }
 
 /// Gets `job` into Kafka unless the key shows that it is there, and waits for its end as its client wishes.
@@ -76,6 +78,7 @@ pub async fn run(
             job: Arc::clone(&job),
             payload: payload.clone(),
             delay: key.delay,
+            callback_name: key.callback_name.clone(),
             waited: open.is_some(),
             on_disconnect: terms.on_disconnect,
             request: Span::current(),
@@ -149,6 +152,7 @@ struct Claim {
     job: Arc<JobMessage>,
     payload: Bytes,
     delay: Option<AskedTime>,
+    callback_name: Option<String>,
     /// The request has a wait open for its own job.
     waited: bool,
     on_disconnect: OnDisconnect,
@@ -174,7 +178,12 @@ impl Claim {
                 return;
             }
         };
-        match self.send(hold, again.as_ref()) {
+        let judged = match &again {
+            None => self.judge().await,
+            // Its job may be in Kafka already, and notifiers judge the name at every attempt.
+            Some(_) => Ok(()),
+        };
+        match judged.and_then(|()| self.send(hold, again.as_ref())) {
             Ok(sent) => {
                 // Who waits for an older job does so by the store.
                 let (follow, looking) = sent.followed(&self.state, self.waited && again.is_none());
@@ -187,6 +196,17 @@ impl Claim {
                 let id = again.map_or(self.job.job_id, |first| first.id);
                 hold.give_up(&self.state, id, false).await;
                 let _ = self.answer.send(Err(error));
+            }
+        }
+    }
+
+    /// Whether the job's callback leads somewhere.
+    async fn judge(&self) -> Result<(), ApiError> {
+        match &self.callback_name {
+            None => Ok(()),
+            Some(name) => {
+                let look_up = self.state.callbacks.look_up(name);
+                look_up.instrument(self.request.clone()).await
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Callbacks: asking for them, and looking at what became of them.
 
 use super::*;
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callbacks, Names};
 use crate::settings::ApiKey;
 use actix_web::test::TestRequest;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::net::IpAddr;
 use tidegate_callbacks::{CallbackSettings, TenantCallbacks};
 use tidegate_contract::{CallbackSpec, EmailSpec, FollowUpKind, FollowUpSpec, Secret, Tenant};
 use tidegate_store::{Attempt, EndpointRow, FollowUp, FollowUpState, endpoint_key};
@@ -164,6 +165,85 @@ async fn another_callback_under_the_same_key_is_another_request() {
         let answer = bench.post("echo", &other, "{}").await;
         answer.problem(422, "idempotency-key-reused");
     }
+}
+
+/// The names that there are, and how often one was looked up.
+#[derive(Clone, Default)]
+pub struct Known(Arc<Mutex<(Vec<String>, usize)>>);
+
+impl Known {
+    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let mut known = self.0.lock().unwrap();
+        known.1 += 1;
+        let found = known.0.iter().any(|it| it == name);
+        found
+            .then(|| "8.8.8.8".parse().unwrap())
+            .into_iter()
+            .collect()
+    }
+
+    fn lookups(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+}
+
+#[actix_web::test]
+async fn a_repeat_is_answered_whatever_has_become_of_the_name() {
+    let known = Known::default();
+    known.0.lock().unwrap().0.push("hook.example".to_owned());
+    let settings = CallbackSettings {
+        keys: vec![Secret::new("whsec_key")],
+        ..CallbackSettings::default()
+    };
+    let callbacks = Callbacks::with_names(settings, Names::These(known.clone())).unwrap();
+    let bench = Bench::with_callbacks(callbacks, AuthSettings::default());
+    let url = (URL, "https://hook.example/hook");
+    let asynchronous = ("Prefer", "respond-async");
+    let headers = [("Idempotency-Key", "k"), asynchronous, url];
+    let first = bench.post("echo", &headers, "{}").await;
+    assert_eq!(first.status, 202, "{:?}", first.body);
+    assert_eq!(known.lookups(), 1);
+    known.0.lock().unwrap().0.clear();
+    let repeat = bench.post("echo", &headers, "{}").await;
+    assert_eq!(repeat.status, 202, "{:?}", repeat.body);
+    assert_eq!(repeat.json()["jobId"], first.json()["jobId"]);
+    assert_eq!(bench.fake.jobs().len(), 1);
+    // Nor does it matter if nobody knows whether the first request's job is in Kafka.
+    bench.fake.found.lock().unwrap().clear();
+    for key in bench.fake.keys.lock().unwrap().values_mut() {
+        (key.state, key.reserved_at) = (KeyState::Reserved, 0);
+    }
+    let again = bench.post("echo", &headers, "{}").await;
+    assert_eq!(again.json()["jobId"], first.json()["jobId"]);
+    assert_eq!(bench.fake.jobs().len(), 2);
+    assert_eq!(known.lookups(), 1);
+    for headers in [
+        vec![asynchronous, url],
+        vec![("Idempotency-Key", "new"), url],
+    ] {
+        let answer = bench.post("echo", &headers, "{}").await;
+        let doc = answer.problem(422, "callback-refused");
+        assert_eq!(doc["rule"], "name", "{headers:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_key_whose_first_request_is_refused_for_its_name_stays_free() {
+    let bench = bench(|_| {});
+    let key = ("Idempotency-Key", "k");
+    let refused = [key, (URL, "https://no-such-host.invalid/")];
+    for _ in 0..2 {
+        let answer = bench.post("echo", &refused, "{}").await;
+        let doc = answer.problem(422, "callback-refused");
+        assert_eq!(
+            (&doc["rule"], &doc["repeatSafe"]),
+            (&json!("name"), &json!(true))
+        );
+    }
+    assert_eq!(bench.fake.jobs(), []);
+    assert!(bench.fake.keys.lock().unwrap().is_empty());
+    let other = bench.post("echo", &[key, (URL, PUBLIC)], "{}").await;
+    assert_eq!(other.status, 200, "{:?}", other.body);
 }
 
 /// A row of a job with a callback that was given up.

@@ -65,6 +65,7 @@ use crate::streams::Streams;
 use crate::waits::Waits;
 use crate::watch::Watcher;
 
+pub use callbacks::Known;
 pub use fake::*;
 
 /// A job of that tenant.
