@@ -6,6 +6,7 @@ mod catalog;
 mod dead_letters;
 mod deadlines;
 mod fake;
+mod follow_ups;
 mod inputs;
 mod jobs;
 mod keys;
