@@ -9,6 +9,7 @@
 //! A [`Cluster`] is the settings and names from which all of those are made; making them needs no server.
 //! [`topics`] says which topics there should be and what is wrong with those that are there. For an operator's look at an
 //! installation a cluster also tells its [`Brokers`], how much of a topic is in [`Sight`], and which [`Right`]s it grants.
+//! A [`ClusterWatch`] keeps the readiness of a role true to its cluster.
 //! [`embedded`] is a broker and a registry inside this process, for `tidegate dev` and for tests.
 
 mod admin;
@@ -31,6 +32,7 @@ mod survey;
 pub mod topics;
 pub mod trace;
 mod trouble;
+mod watch;
 
 pub use brokers::Brokers;
 pub use cluster::{Cluster, ClusterInfo};
@@ -54,3 +56,4 @@ pub use survey::Sight;
 pub use topics::{
     CreateOutcome, TopicInfo, TopicPlan, TopicProblem, check_topics, topic_plan, topic_problems,
 };
+pub use watch::{ClusterWatch, WatchPace};

@@ -10,7 +10,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
 use tidegate_callbacks::CallbackSettings;
 use tidegate_contract::{JobTypes, Pool};
-use tidegate_kafka::{Cluster, Codec, Producer, RegistrySettings};
+use tidegate_kafka::{Cluster, ClusterWatch, Codec, Producer, RegistrySettings};
 use tidegate_runtime::metrics::Metrics;
 use tidegate_runtime::ops::OpsState;
 use tidegate_runtime::readiness::Readiness;
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::backlogs::Backlogs;
-use crate::bringup::Bringup;
+use crate::bringup::{self, Bringup};
 use crate::callbacks::Callbacks;
 use crate::docs::{Docs, openapi};
 use crate::engine::Engine;
@@ -211,7 +211,19 @@ impl Gateway {
                 usual.learn(events);
             })
         };
+        let conditions = (
+            self.readiness.condition("broker"),
+            self.readiness.condition("topics"),
+        );
+        let watch = ClusterWatch::new(
+            self.cluster.clone(),
+            self.producer.clone(),
+            self.metrics.clone(),
+            conditions,
+            bringup::PACE,
+        );
         let bringup = Bringup {
+            watch: Arc::new(watch),
             cluster: self.cluster.clone(),
             codec: self.codec,
             producer: self.producer.clone(),
@@ -272,7 +284,10 @@ impl Gateway {
         let background = CancellationToken::new();
         let purging = tokio::spawn(purge::run(bringup.store.clone(), background.clone()));
         let sweeping = tokio::spawn(sweep::run(state.clone(), background.clone()));
-        let watching = tokio::spawn(bringup.clone().watch_broker(background.clone()));
+        let (watch, until) = (Arc::clone(&bringup.watch), background.clone());
+        let watching = tokio::spawn(async move {
+            until.run_until_cancelled(watch.follow_broker()).await;
+        });
         let types = state.types.clone();
         let pools = move || pools_of(&types.now());
         let placing = placing.watch(bringup.cluster.clone(), pools, background.clone());

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tidegate_contract::Pool;
 use tidegate_kafka::{
-    Cluster, ClusterInfo, Codec, Durability, Producer, TopicInfo, TopicPlan, TopicsError,
-    topic_plan,
+    Cluster, ClusterInfo, ClusterWatch, Codec, Producer, TopicInfo, TopicPlan, TopicsError,
+    WatchPace, topic_plan,
 };
 use tidegate_runtime::metrics::Metrics;
-use tidegate_runtime::readiness::{Condition, Readiness};
+use tidegate_runtime::readiness::Readiness;
 use tidegate_runtime::{LiveTypes, retry_forever};
 use tidegate_store::Store;
 use tokio::sync::Notify;
@@ -23,24 +23,22 @@ use crate::placing::Placing;
 use crate::replies::{OnProjected, Replies, RepliesConfig, StoreHealth};
 use crate::waits::Waits;
 
-/// How often the broker is asked for a sign of life, and for how long.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-const PROBE_LIMIT: Duration = Duration::from_millis(1500);
-/// One probe may fail for another reason than that the broker is away.
-const PROBES_TO_FAIL: u32 = 2;
-/// How often the topics are looked at while they are good, and while they are not.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// One probe may fail for another reason than that the broker is away, and the second follows soon.
+pub const PACE: WatchPace = WatchPace {
+    probe_every: Duration::from_secs(1),
+    probe_limit: Duration::from_millis(1500),
+    failures: 2,
+    look_every: Duration::from_secs(30),
+    look_again: Duration::from_secs(2),
+};
 /// The least that topics are planned for, whatever the types say.
 const LEAST_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// What `readyz` repeats about the weaker durability.
-const SINGLE_BROKER: &str =
-    "kafka.durability is single-broker: what the disk of one broker loses is lost";
 
 /// What is to be brought up.
 #[derive(Clone)]
 pub struct Bringup {
     pub cluster: Cluster,
+    pub watch: Arc<ClusterWatch>,
     pub codec: Codec,
     pub producer: Producer,
     pub store: Arc<dyn Store>,
@@ -61,45 +59,10 @@ pub struct Bringup {
 }
 
 impl Bringup {
-    /// Asks the broker until `stop`, and says on its condition what it answers.
-    pub async fn watch_broker(self, stop: CancellationToken) {
-        let condition = self.readiness.condition("broker");
-        let mut failures = 0;
-        loop {
-            let probe = self.cluster.probe(PROBE_LIMIT);
-            let Some(answer) = stop.run_until_cancelled(probe).await else {
-                return;
-            };
-            match answer {
-                Ok(_) => {
-                    if failures >= PROBES_TO_FAIL {
-                        tracing::info!("kafka answers again");
-                    }
-                    failures = 0;
-                    condition.ok();
-                }
-                Err(error) => {
-                    failures += 1;
-                    if failures == PROBES_TO_FAIL {
-                        tracing::warn!(%error, "kafka is away: submits are refused");
-                    }
-                    if failures >= PROBES_TO_FAIL || !condition.is_ok() {
-                        condition.fail(error.to_string());
-                    }
-                }
-            }
-            let pause = tokio::time::sleep(PROBE_EVERY);
-            if stop.run_until_cancelled(pause).await.is_none() {
-                return;
-            }
-        }
-    }
-
     /// Brings up everything, then watches the topics, until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let registry = self.readiness.condition("registry");
         let store = self.readiness.condition("store");
-        let topics = self.readiness.condition("topics");
         let warm = retry_forever(&registry, &stop, || self.codec.warm_up());
         let prepared = async {
             let done = retry_forever(&store, &stop, || self.store.prepare()).await;
@@ -108,77 +71,35 @@ impl Bringup {
             }
             done
         };
-        let checked = self.check_topics(&topics, &stop);
+        let checked = self.check_topics(&stop);
         if let (Some(()), Some(()), Some((cluster, partitions))) =
             tokio::join!(warm, prepared, checked)
         {
-            let watch = self.clone();
-            self.join(cluster, partitions);
-            stop.run_until_cancelled(watch.watch_topics(&topics)).await;
-        }
-    }
-
-    /// Looks at the topics now and then. When that cannot be done nothing changes: the broker has a condition of its
-    /// own.
-    async fn watch_topics(&self, condition: &Condition) {
-        loop {
-            let pause = match condition.is_ok() {
-                true => LOOK_EVERY,
-                false => LOOK_AGAIN,
-            };
-            tokio::time::sleep(pause).await;
-            match self.look_at_topics().await {
-                Ok(_) => self.topics_are_good(condition),
-                Err(TopicsError::Unknown(error)) => {
-                    tracing::debug!(%error, "the topics could not be looked at");
-                }
-                Err(TopicsError::Wrong(problem)) => {
-                    if condition.is_ok() {
-                        tracing::warn!(%problem, "the topics are not as they should be: submits are refused");
-                    }
-                    condition.fail(problem.to_string());
-                }
-            }
+            self.clone().join(cluster, partitions);
+            let following = self.watch.follow_topics(|| self.look_at_topics());
+            stop.run_until_cancelled(following).await;
         }
     }
 
     async fn look_at_topics(&self) -> Result<Vec<TopicInfo>, TopicsError> {
-        let found = self.cluster.check_topics(&self.plan()).await?;
-        for topic in &found {
-            if let Some(retention) = topic.retention() {
-                self.metrics.topic_retention(&topic.name, retention);
-            }
-        }
+        let found = self.watch.look(&self.plan()).await?;
         self.placing.found(&found);
         Ok(found)
     }
 
-    fn topics_are_good(&self, condition: &Condition) {
-        match self.cluster.settings().durability {
-            Durability::SingleBroker => condition.ok_with(SINGLE_BROKER),
-            Durability::Replicated => condition.ok(),
-        }
-    }
-
     /// The cluster, and how many partitions its replies topic has.
-    async fn check_topics(
-        &self,
-        condition: &Condition,
-        stop: &CancellationToken,
-    ) -> Option<(ClusterInfo, i32)> {
+    async fn check_topics(&self, stop: &CancellationToken) -> Option<(ClusterInfo, i32)> {
         let replies = self.cluster.topics().replies();
-        let found = retry_forever(condition, stop, async || {
-            let info = self.cluster.probe(PROBE_LIMIT).await;
+        let look = async || {
+            let info = self.cluster.probe(PACE.probe_limit).await;
             let info = info.map_err(|error| error.to_string())?;
             let found = self.look_at_topics().await;
             let found = found.map_err(|error| error.to_string())?;
             let replies = found.iter().find(|topic| topic.name == replies);
             let replies = replies.ok_or("the replies topic is missing")?;
             Ok::<_, String>((info, replies.partitions))
-        })
-        .await?;
-        self.topics_are_good(condition);
-        Some(found)
+        };
+        self.watch.find(stop, look).await
     }
 
     fn plan(&self) -> Vec<TopicPlan> {

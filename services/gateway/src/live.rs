@@ -21,6 +21,7 @@ use tidegate_store::{
 use tokio::sync::{Mutex, Notify};
 
 use crate::backlogs::Backlogs;
+use crate::callbacks::LOOKUP;
 use crate::dead_letters::read::{self, Ask, Found, Page};
 use crate::engine::{Ack, Engine};
 use crate::pauses::{Pause, Pauses};
@@ -33,12 +34,13 @@ use crate::tenants::TenantBacklogs;
 const MEMBERS_AGE: Duration = Duration::from_secs(3);
 const MEMBERS_LIMIT: Duration = Duration::from_millis(400);
 
-/// What a reservation of an idempotency key may take besides the produce: a call of the store, and clocks that differ.
+/// What a reservation of an idempotency key may take besides the produce and the look-up of a callback's name: a call of the
+/// store, and clocks that differ.
 const KEY_SLACK: Duration = Duration::from_secs(5);
 
 /// For how long nobody else touches a reserved key: after that, whoever reserved it is not producing any more.
 pub fn key_lease(settings: &KafkaSettings) -> Duration {
-    settings.produce_timeout + KEY_SLACK
+    settings.produce_timeout + LOOKUP + KEY_SLACK
 }
 
 type Members = HashMap<(Pool, Tier), (Instant, Option<usize>)>;

@@ -2,6 +2,7 @@
 
 use super::*;
 use serde_json::json;
+use tidegate_contract::FaultSource;
 
 #[test]
 fn a_problem_says_what_where_and_whether_again() {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidegate_contract::{JobId, Ladder, Topics, now_millis};
+use tidegate_contract::{JobId, JobType, Ladder, Millis, Topics, now_millis};
 use tidegate_runtime::LiveTypes;
 use tidegate_runtime::metrics::Metrics;
-use tidegate_store::JobRow;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -105,13 +104,13 @@ impl AppState {
         self.settings.url_of(&format!("/v1/jobs/{id}/result"))
     }
 
-    /// When to ask again for the status of a job that has not ended, in seconds.
-    pub fn retry_after(&self, row: &JobRow) -> u64 {
+    /// When to ask again for the status of a job of this type that has not ended, in seconds. Its age counts from when it
+    /// was accepted, or from when it is `due`.
+    pub fn retry_after(&self, job_type: &JobType, accepted: Millis, due: Option<Millis>) -> u64 {
         let least = self.settings.retry_after_seconds();
-        let since = row.next_attempt_at.unwrap_or_default();
-        let since = since.max(row.summary.created_at);
+        let since = due.unwrap_or_default().max(accepted);
         let waited = now_millis().saturating_sub(since);
-        retry_after(self.usual.of(&row.summary.job_type), waited, least)
+        retry_after(self.usual.of(job_type), waited, least)
     }
 
     /// Requests being handled now.

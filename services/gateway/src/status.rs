@@ -238,7 +238,8 @@ pub fn respond(
         .insert_header((header::VARY, "Authorization, X-Api-Key"))
         .insert_header(("Tidegate-Job-Id", row.id.to_string()));
     if !row.status.is_terminal() {
-        let seconds = state.retry_after(row);
+        let summary = &row.summary;
+        let seconds = state.retry_after(&summary.job_type, summary.created_at, row.next_attempt_at);
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     if known {

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicI32;
 use std::time::Duration;
 
 use tidegate_kafka::{
-    Cluster, Codec, ControlReader, GroupOptions, KafkaError, Producer, RegistrySettings, TopicPlan,
+    Cluster, ClusterWatch, Codec, ControlReader, GroupOptions, KafkaError, Producer,
+    RegistrySettings, TopicPlan, WatchPace,
 };
 use tidegate_runtime::ops::{self, OpsServer};
 use tidegate_runtime::{Condition, Metrics, OpsState, Readiness, Shutdown};
@@ -62,6 +63,7 @@ pub enum SchedulerError {
 /// A scheduler that has not begun yet.
 pub struct Scheduler {
     pub(crate) mover: Arc<Mover>,
+    pub(crate) watch: ClusterWatch,
     pub(crate) producer: Producer,
     pub(crate) cluster: Cluster,
     pub(crate) settings: SchedulerSettings,
@@ -140,8 +142,16 @@ impl Scheduler {
             replies: AtomicI32::new(0),
             stop: CancellationToken::new(),
         };
+        let watch = ClusterWatch::new(
+            cluster.clone(),
+            producer.clone(),
+            mover.metrics.clone(),
+            (conditions.broker.clone(), conditions.topics.clone()),
+            WatchPace::of(settings.probe_every),
+        );
         Ok(Self {
             mover: Arc::new(mover),
+            watch,
             producer,
             cluster,
             settings,
@@ -176,7 +186,7 @@ impl Scheduler {
             let running = self.start()?;
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.watch(&stop) => {}
+                () = self.watch.follow(|| self.look_at_topics()) => {}
                 () = self.orders.follow() => {}
             }
             self.wind_down(running, &shutdown).await;

@@ -51,8 +51,7 @@ pub fn rows(none: &str, head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// Rows in columns, as wide as their widest cell; the last column is not padded. What others wrote into a cell neither
-/// breaks the line nor commands the terminal.
+/// Rows in columns, as wide as their widest cell; the last column is not padded.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows = rows
         .iter()
@@ -78,9 +77,10 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-fn plain(cell: &str) -> String {
+/// A text of others that neither breaks a line nor commands the terminal.
+pub fn plain(text: &str) -> String {
     let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    cell.chars().map(plain).collect()
+    text.chars().map(plain).collect()
 }
 
 /// A word of a command line that somebody may paste into a shell.

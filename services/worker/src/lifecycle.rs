@@ -1,19 +1,15 @@
-//! What a worker waits for before it begins, watches while it runs, and does at its end.
+//! What a worker waits for before it begins, looks at while it runs, and does at its end.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tidegate_kafka::{Durability, TopicsError, topic_plan};
+use tidegate_kafka::{TopicsError, topic_plan};
 use tidegate_runtime::{Shutdown, retry_forever};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::{Running, Worker};
 
-/// How long the broker has for a sign of life.
-const PROBE: Duration = Duration::from_secs(3);
-/// How many probes pass between two looks at the topics.
-const LOOK_AT_TOPICS: u32 = 15;
 /// What is kept of the grace time for delivering outcomes and leaving the groups, at most.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -24,10 +20,8 @@ impl Worker {
             self.engine.outbox.codec.warm_up()
         });
         let broker = async {
-            retry_forever(&self.conditions.broker, stop, || self.cluster.probe(PROBE)).await?;
-            let found = retry_forever(&self.conditions.topics, stop, || self.look_at_topics());
-            let found = found.await?;
-            self.topics_are_good();
+            self.watch.reach(stop).await?;
+            let found = self.watch.find(stop, || self.look_at_topics()).await?;
             let topic = self.cluster.topics().control();
             let partitions = found.get(&topic).copied().unwrap_or_default();
             // A job that was called off before this worker came is not to be begun.
@@ -40,19 +34,13 @@ impl Worker {
     }
 
     /// The partitions of the topics that the worker needs, or the first thing that is wrong with them.
-    async fn look_at_topics(&self) -> Result<HashMap<String, i32>, TopicsError> {
+    pub(crate) async fn look_at_topics(&self) -> Result<HashMap<String, i32>, TopicsError> {
         let types = self.types.now();
         let deadlines = types.values().map(|spec| spec.deadline);
         let longest = deadlines.max().unwrap_or_default();
         let settings = self.cluster.settings();
         let plan = topic_plan(settings, &self.engine.settings.pools, longest);
-        let found = self.cluster.check_topics(&plan).await?;
-        for topic in &found {
-            if let Some(retention) = topic.retention() {
-                let metrics = &self.engine.metrics;
-                metrics.topic_retention(&topic.name, retention);
-            }
-        }
+        let found = self.watch.look(&plan).await?;
         let found: HashMap<_, _> = found
             .into_iter()
             .map(|topic| (topic.name, topic.partitions))
@@ -60,62 +48,6 @@ impl Worker {
         let replies = found.get(&self.engine.outbox.topic).copied();
         self.engine.replies.learn(replies.unwrap_or_default());
         Ok(found)
-    }
-
-    fn topics_are_good(&self) {
-        match self.cluster.settings().durability {
-            Durability::SingleBroker => self
-                .conditions
-                .topics
-                .ok_with("durability is single-broker: what the broker's disk loses is lost"),
-            Durability::Replicated => self.conditions.topics.ok(),
-        }
-    }
-
-    /// Keeps readiness true to the broker. Everything else goes on by itself when it comes back.
-    pub(crate) async fn watch(&self, stop: &CancellationToken) {
-        let mut probes = 0u32;
-        loop {
-            tokio::time::sleep(self.engine.settings.probe_every).await;
-            let queued = self.engine.outbox.producer.in_flight();
-            let queued = usize::try_from(queued).unwrap_or(0);
-            self.engine.metrics.producer_queue(queued);
-            if let Err(error) = self.cluster.probe(PROBE).await {
-                self.conditions.broker.fail(error.to_string());
-                tracing::warn!(%error, "the broker is away");
-                let back =
-                    retry_forever(&self.conditions.broker, stop, || self.cluster.probe(PROBE));
-                if back.await.is_none() {
-                    return;
-                }
-                probes = 0;
-            }
-            // What is not good is looked at with every probe, until it is mended.
-            if !probes.is_multiple_of(LOOK_AT_TOPICS) || self.check_topics_again().await {
-                probes = probes.wrapping_add(1);
-            }
-        }
-    }
-
-    /// Whether the topics are good. Nothing changes when they cannot be looked at: the broker has a condition of its
-    /// own.
-    async fn check_topics_again(&self) -> bool {
-        match self.look_at_topics().await {
-            Ok(_) => {
-                self.topics_are_good();
-                return true;
-            }
-            Err(TopicsError::Unknown(error)) => {
-                tracing::debug!(%error, "the topics could not be looked at");
-            }
-            Err(TopicsError::Wrong(problem)) => {
-                if self.conditions.topics.is_ok() {
-                    tracing::warn!(%problem, "the topics are not as they should be");
-                }
-                self.conditions.topics.fail(problem.to_string());
-            }
-        }
-        false
     }
 
     /// The stop, within the grace time: what takes too long is cut off, stays uncommitted, and runs again elsewhere.

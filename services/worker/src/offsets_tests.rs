@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tidegate_contract::tracker::poison::Care;
+
 use super::*;
 use crate::testing::lane;
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tidegate_contract::{JobId, JobTypes};
 use tidegate_kafka::{
-    Cluster, Codec, ControlReader, GroupConsumer, GroupOptions, KafkaError, RegistrySettings,
+    Cluster, ClusterWatch, Codec, ControlReader, GroupConsumer, GroupOptions, KafkaError,
+    RegistrySettings, WatchPace,
 };
 use tidegate_runtime::ops::{self, OpsServer};
 use tidegate_runtime::{Condition, LiveTypes, Metrics, OpsState, Readiness, Shutdown, TakesTypes};
@@ -97,6 +98,7 @@ pub enum WorkerError {
 /// ```
 pub struct Worker {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) watch: ClusterWatch,
     pub(crate) cluster: Cluster,
     pub(crate) types: LiveTypes,
     pub(crate) orders: ControlReader,
@@ -210,8 +212,16 @@ impl Worker {
             stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
         });
+        let watch = ClusterWatch::new(
+            cluster.clone(),
+            engine.outbox.producer.clone(),
+            engine.metrics.clone(),
+            (conditions.broker.clone(), conditions.topics.clone()),
+            WatchPace::of(engine.settings.probe_every),
+        );
         Ok(Self {
             engine,
+            watch,
             cluster,
             types: LiveTypes::new(types),
             orders,
@@ -268,7 +278,7 @@ impl Worker {
             let running = self.start(partitions)?;
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.watch(&stop) => {}
+                () = self.watch.follow(|| self.look_at_topics()) => {}
                 () = self.orders.follow() => {}
             }
             self.wind_down(running, &shutdown).await;

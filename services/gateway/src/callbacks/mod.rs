@@ -7,7 +7,9 @@ pub mod looking;
 
 use tidegate_store::StoreError;
 
-pub use asking::Callbacks;
+#[cfg(test)]
+pub use asking::Names;
+pub use asking::{Callbacks, LOOKUP, Wanted};
 
 use crate::problem::ApiError;
 

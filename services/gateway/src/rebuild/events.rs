@@ -10,9 +10,10 @@ use tidegate_kafka::{Codec, DecodeError, Record, Scan};
 use tidegate_store::{Applied, Batch, Position, Projected, Store, StoreError};
 
 use super::{Figures, Left, PATIENCE, Part, Progress, RETRY, Rebuild, RebuildError, patiently};
+use crate::replies::batch::{Entry, Taken, first_batch};
 use crate::replies::judge::{Problem, judge};
 use crate::replies::projector::{BATCH, BATCH_BYTES};
-use crate::replies::queue::{Entry, Epoch, Queues, Taken, first_batch};
+use crate::replies::queue::{Epoch, Queues};
 
 /// What is read before it is written: enough for full batches of many partitions, and no more bytes than a gateway
 /// queues for one partition, so that a batch is written within the time of one call.

@@ -8,9 +8,11 @@ use futures::FutureExt;
 use tidegate_contract::{EventKind, JobEvent, JobId, headers};
 use tidegate_kafka::{DecodeError, Record};
 
+use super::batch::{Entry, key_text};
 use super::judge::{Problem, judge};
-use super::ledger::{Phase, Verdict, verify};
-use super::queue::{Entry, Epoch, Pressure, key_text};
+use super::ledger::Phase;
+use super::opening::{Verdict, verify};
+use super::queue::{Epoch, Pressure};
 use super::reader::{Reader, Settled};
 use super::trace;
 

@@ -2,13 +2,16 @@
 //!
 //! All gateways are one group on the replies topic; each reads the partitions it was given and names one of them,
 //! its *home*, in the jobs it produces. The [`reader`] takes records from Kafka, completes [`crate::waits`] and
-//! fills the [`queue`]; the [`projector`] writes that into the store with a compare-and-set on the position. What
-//! is read by whom, when partitions move or the store is slow, is decided by the pure [`ledger`].
+//! fills the [`queue`]; the [`projector`] takes each [`batch`] of it into the store with a compare-and-set on the position.
+//! What is read by whom, when partitions move or the store is slow, is decided by the pure [`ledger`]; whether the store and
+//! the log of a partition belong together, by [`opening`].
 
+pub(crate) mod batch;
 mod health;
 mod intake;
 pub(crate) mod judge;
 mod ledger;
+mod opening;
 pub(crate) mod projector;
 pub(crate) mod queue;
 mod reader;

@@ -15,8 +15,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::OnProjected;
+use super::batch::Taken;
 use super::health::StoreHealth;
-use super::queue::{Epoch, Queues, Taken};
+use super::queue::{Epoch, Queues};
 use super::reader::Notice;
 
 /// Records a transaction: enough to make its cost small a record, few enough to end within a second.

@@ -17,7 +17,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::ledger::{Ledger, Opening, Phase};
+use super::ledger::{Ledger, Phase};
+use super::opening::Opening;
 use super::queue::Epoch;
 use super::tasks::{Opened, Tasks};
 

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use super::batch::first_batch;
 use super::health::StoreHealth;
 use super::judge::{Problem, judge};
-use super::ledger::{self, LogRange, Opening};
-use super::queue::{Epoch, first_batch};
+use super::opening::{self, LogRange, Opening};
+use super::queue::Epoch;
 use super::reader::{Notice, Settled};
 use super::unreadable::SetAside;
 
@@ -91,7 +92,7 @@ impl Tasks {
             .watermarks(partition)
             .await
             .map_err(|error| error.to_string())?;
-        let opening = ledger::judge(
+        let opening = opening::judge(
             partition,
             stored.as_ref(),
             &self.cluster_id,

@@ -9,7 +9,7 @@ use tidegate_contract::{EventKind, JobError, JobId, Millis, Outcome, Status, Tim
 use tidegate_runtime::telemetry;
 use tidegate_store::JobRow;
 
-use super::pipeline::Submitted;
+use super::pipeline::{Pending, Submitted};
 use super::visible::Visible;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -85,13 +85,7 @@ impl Context<'_> {
                 self.finish(response.headers_mut());
                 Ok(response)
             }
-            Submitted::Pending {
-                id,
-                reason,
-                produce,
-                visible,
-                waited,
-            } => Ok(self.accepted(id, reason, produce.filter(|_| waited), visible)),
+            Submitted::Pending(pending) => Ok(self.accepted(pending)),
         }
     }
 
@@ -103,13 +97,15 @@ impl Context<'_> {
         set(headers, "cache-control", "no-store");
     }
 
-    fn accepted(
-        &self,
-        id: JobId,
-        reason: Option<String>,
-        produce: Option<Duration>,
-        visible: Visible,
-    ) -> HttpResponse {
+    fn accepted(&self, pending: Pending) -> HttpResponse {
+        let Pending {
+            id,
+            retry_after,
+            reason,
+            produce,
+            visible,
+            waited,
+        } = pending;
         let status_url = self.state.status_url(id, self.configured);
         let status = match self.scheduled {
             true => Status::Scheduled,
@@ -118,16 +114,13 @@ impl Context<'_> {
         let mut response = HttpResponse::Accepted();
         response
             .insert_header((header::LOCATION, status_url.as_str()))
-            .insert_header((
-                header::RETRY_AFTER,
-                self.state.settings.retry_after_seconds().to_string(),
-            ))
+            .insert_header((header::RETRY_AFTER, retry_after.to_string()))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .insert_header(("Tidegate-Job-Id", id.to_string()));
         if let Some(applied) = &self.applied {
             response.insert_header(("Preference-Applied", applied.as_str()));
         }
-        if let Some(produce) = produce {
+        if let Some(produce) = produce.filter(|_| waited) {
             response.insert_header(("Server-Timing", format!("produce;dur={}", ms(produce))));
         }
         let note = match visible {

@@ -6,7 +6,7 @@ use actix_web::web::Data;
 use tokio::sync::oneshot;
 
 use super::follow::{Attended, Looking, Need, acknowledged};
-use super::pipeline::{Open, Submitted};
+use super::pipeline::{Open, Pending, Submitted};
 use super::visible::Visible;
 use crate::problem::ApiError;
 use crate::reason;
@@ -76,13 +76,14 @@ pub(super) async fn look_on(
         }
         None => {
             let (took, visible) = acknowledged(looking.told.await)?;
-            Ok(Submitted::Pending {
+            Ok(Submitted::Pending(Pending {
                 id: looking.facts.id,
+                retry_after: looking.facts.retry_after(state),
                 reason: crowded,
                 produce: Some(took),
                 visible: visible.unwrap_or(Visible::Now),
                 waited: false,
-            })
+            }))
         }
     }
 }
@@ -138,14 +139,15 @@ async fn hold(
         outcome = wait.outcome() => ended(outcome, Some(produce)),
         (visible, reason) = look => {
             let later = || Visible::Later("this gateway is shutting down".to_owned());
-            let submitted = Submitted::Pending {
+            let pending = Pending {
                 id: facts.id,
+                retry_after: facts.retry_after(state),
                 reason,
                 produce: Some(produce),
                 visible: visible.unwrap_or_else(|_| later()),
                 waited: true,
             };
-            (Ok(submitted), why)
+            (Ok(Submitted::Pending(pending)), why)
         }
     }
 }

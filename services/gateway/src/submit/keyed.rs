@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 use bytes::Bytes;
-use tidegate_contract::{JobId, JobMessage, JobSummary, Millis, now_millis};
-use tidegate_store::{Glimpse, KeyState, KeyedJob, Lookup, NewKey, Reserved, StoreError};
+use tidegate_contract::{JobId, JobMessage, Millis, now_millis};
+use tidegate_store::{Glimpse, KeyState, KeyedJob, NewKey, Reserved, StoreError};
 use tokio::sync::oneshot;
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use super::follow::{Looking, Sent};
 use super::hold;
+use super::joined::Joined;
 use super::pipeline::{self, Manner, Submitted, Terms};
-use super::visible::{Hold, Visible, call_label};
+use super::visible::{Hold, call_label};
 use crate::options::{AskedTime, OnDisconnect};
 use crate::problem::ApiError;
-use crate::reason;
 use crate::state::AppState;
-use crate::watch::{TICK, Watch};
+use crate::watch::TICK;
 
 /// For how many leases of others a request waits before it says that it does not know.
 const PATIENCE: u32 = 2;
@@ -34,6 +34,8 @@ pub struct Key {
     pub fingerprint: [u8; 32],
     /// As it was asked for: a repeat makes the first one's of it.
     pub delay: Option<AskedTime>,
+    /// To be looked up before the key's first job is produced.
+    pub callback_name: Option<String>,
 }
 
 /// Gets `job` into Kafka unless the key shows that it is there, and waits for its end as its client wishes.
@@ -76,6 +78,7 @@ pub async fn run(
             job: Arc::clone(&job),
             payload: payload.clone(),
             delay: key.delay,
+            callback_name: key.callback_name.clone(),
             waited: open.is_some(),
             on_disconnect: terms.on_disconnect,
             request: Span::current(),
@@ -94,15 +97,21 @@ pub async fn run(
             }
             Claimed::Sent(looking) => {
                 drop(open);
-                let id = looking.facts.id;
+                let (id, accepted) = (looking.facts.id, looking.facts.summary.created_at);
+                let due = looking.facts.not_before;
                 state.metrics.keyed_submit("again");
                 hold::look_on(state, looking, None, None, terms.received).await?;
-                return join(state, id, &job, terms).await;
+                return Joined { id, accepted, due }.wait(state, &job, terms).await;
             }
             Claimed::Known(known) => {
                 drop(open);
                 state.metrics.keyed_submit("joined");
-                return join(state, known.id, &job, terms).await;
+                let joined = Joined {
+                    id: known.id,
+                    accepted: known.created_at,
+                    due: due(&known, key.delay),
+                };
+                return joined.wait(state, &job, terms).await;
             }
             Claimed::Busy { job, until } => {
                 drop(open);
@@ -143,6 +152,7 @@ struct Claim {
     job: Arc<JobMessage>,
     payload: Bytes,
     delay: Option<AskedTime>,
+    callback_name: Option<String>,
     /// The request has a wait open for its own job.
     waited: bool,
     on_disconnect: OnDisconnect,
@@ -168,7 +178,12 @@ impl Claim {
                 return;
             }
         };
-        match self.send(hold, again.as_ref()) {
+        let judged = match &again {
+            None => self.judge().await,
+            // Its job may be in Kafka already, and notifiers judge the name at every attempt.
+            Some(_) => Ok(()),
+        };
+        match judged.and_then(|()| self.send(hold, again.as_ref())) {
             Ok(sent) => {
                 // Who waits for an older job does so by the store.
                 let (follow, looking) = sent.followed(&self.state, self.waited && again.is_none());
@@ -181,6 +196,17 @@ impl Claim {
                 let id = again.map_or(self.job.job_id, |first| first.id);
                 hold.give_up(&self.state, id, false).await;
                 let _ = self.answer.send(Err(error));
+            }
+        }
+    }
+
+    /// Whether the job's callback leads somewhere.
+    async fn judge(&self) -> Result<(), ApiError> {
+        match &self.callback_name {
+            None => Ok(()),
+            Some(name) => {
+                let look_up = self.state.callbacks.look_up(name);
+                look_up.instrument(self.request.clone()).await
             }
         }
     }
@@ -226,10 +252,7 @@ fn not_ours(reserved: Result<Reserved, StoreError>) -> Result<Claimed, ApiError>
 /// The job of a repeated request as the first request made it: the fingerprint sees to it that the rest is the same.
 fn as_first(job: &JobMessage, first: &KeyedJob, delay: Option<AskedTime>) -> JobMessage {
     JobMessage {
-        not_before: delay.map(|delay| match delay {
-            AskedTime::At(at) => at,
-            AskedTime::Within(ms) => first.created_at.saturating_add(ms),
-        }),
+        not_before: due(first, delay),
         job_id: first.id,
         pool: first.pool.clone(),
         tier: first.tier,
@@ -238,6 +261,14 @@ fn as_first(job: &JobMessage, first: &KeyedJob, delay: Option<AskedTime>) -> Job
         reply_partition: first.reply_partition,
         ..job.clone()
     }
+}
+
+/// When the job of the first request is due, if it has a delay.
+fn due(first: &KeyedJob, delay: Option<AskedTime>) -> Option<Millis> {
+    delay.map(|delay| match delay {
+        AskedTime::At(at) => at,
+        AskedTime::Within(ms) => first.created_at.saturating_add(ms),
+    })
 }
 
 /// Until a job that somebody else is producing is known to be in Kafka, or not, or nobody can be at it any more.
@@ -266,67 +297,3 @@ const BUSY: Glimpse = Glimpse {
     job: None,
     key: Some(KeyState::Reserved),
 };
-
-/// Waits for the end of a job that another request has submitted, or says at once that it is there.
-async fn join(
-    state: &Data<AppState>,
-    id: JobId,
-    job: &JobMessage,
-    terms: Terms,
-) -> Result<Submitted, ApiError> {
-    let pending = |reason, waited| Submitted::Pending {
-        id,
-        reason,
-        produce: None,
-        // A key that shows a job has its row beside it.
-        visible: Visible::Now,
-        waited,
-    };
-    let Some(wait) = terms.wait else {
-        return Ok(pending(None, false));
-    };
-    let mut watch = match state.watcher.watch(id) {
-        Ok(watch) => watch,
-        Err(full) => return Ok(pending(Some(full.to_string()), false)),
-    };
-    let guard = state.metrics.wait_opened();
-    let why = tokio::select! {
-        biased;
-        ended = ended(state, id, &mut watch) => {
-            guard.ended("outcome");
-            return ended;
-        }
-        () = tokio::time::sleep_until((terms.received + wait).into()) => "timeout",
-        () = state.stop.waits.cancelled() => "shutdown",
-    };
-    guard.ended(why);
-    let reason = match why {
-        "shutdown" => Some("this gateway is shutting down; the job goes on".to_owned()),
-        _ => reason::why_no_outcome(state, id, &JobSummary::of(job, None)).await,
-    };
-    Ok(pending(reason, true))
-}
-
-/// The row of a job once it has ended.
-async fn ended(state: &AppState, id: JobId, watch: &mut Watch) -> Result<Submitted, ApiError> {
-    loop {
-        match state.engine.job(id).await {
-            Ok(Lookup::Row(row)) if row.status.is_terminal() => {
-                return Ok(Submitted::Known { row });
-            }
-            Ok(Lookup::Tombstone(gone)) => {
-                let status = gone.status;
-                return Err(ApiError::JobGone { id, status });
-            }
-            Ok(_) => {}
-            // It may come back within the wait.
-            Err(error) => {
-                tracing::debug!(job_id = %id, %error, "row not read");
-                tokio::time::sleep(TICK).await;
-                continue;
-            }
-        }
-        let ended = |seen: &Glimpse| seen.job.is_some_and(|job| job.status.is_terminal());
-        watch.until(ended).await;
-    }
-}

@@ -1,5 +1,5 @@
 //! Submitting a job: [`request`] makes a job of an HTTP request, [`pipeline`] gets it into Kafka, [`keyed`] before that
-//! sees whether it has been submitted already, [`follow`] sees it through whatever becomes of the request, [`hold`] waits
+//! sees whether it has been submitted already ([`joined`]: and waits for that one), [`follow`] sees it through whatever becomes of the request, [`hold`] waits
 //! for its end where that was asked for, [`visible`] sees to it that its status can be read, [`answer`] writes the
 //! response.
 
@@ -8,6 +8,7 @@ mod body;
 mod fingerprint;
 mod follow;
 mod hold;
+mod joined;
 mod keyed;
 pub mod pipeline;
 mod request;

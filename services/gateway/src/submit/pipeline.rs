@@ -40,14 +40,19 @@ pub enum Submitted {
     /// It had been submitted before under the same key, and has ended: this is its row.
     Known { row: Box<JobRow> },
     /// It is accepted.
-    Pending {
-        id: JobId,
-        /// Why there is no outcome yet, where it can be told.
-        reason: Option<String>,
-        produce: Option<Duration>,
-        visible: Visible,
-        waited: bool,
-    },
+    Pending(Pending),
+}
+
+/// A job that is accepted and has not ended, as far as its request has seen.
+pub struct Pending {
+    pub id: JobId,
+    /// When to ask for its status, in seconds.
+    pub retry_after: u64,
+    /// Why there is no outcome yet, where it can be told.
+    pub reason: Option<String>,
+    pub produce: Option<Duration>,
+    pub visible: Visible,
+    pub waited: bool,
 }
 
 /// What a submit asks for besides the job.

@@ -14,6 +14,7 @@ use super::body;
 use super::fingerprint::fingerprint;
 use super::keyed::Key;
 use crate::auth::Principal;
+use crate::callbacks::Wanted;
 use crate::options::OnDisconnect;
 use crate::prefer::{self, Waiting};
 use crate::problem::ApiError;
@@ -59,8 +60,11 @@ pub async fn read(
     let waiting = waiting(headers, spec, state.settings.max_wait)?;
     let query = query::pairs(req)?;
     let asked = options.asked.callback.as_ref();
-    let follow_ups = state.callbacks.wanted(asked, spec, &principal.tenant);
-    let follow_ups = follow_ups.await?;
+    let Wanted { follow_ups, name } = state.callbacks.wanted(asked, spec, &principal.tenant)?;
+    // Under a key that is for the request that makes the job: a repeat is told of it, whatever has become of the name.
+    if let (Some(name), None) = (&name, &options.key) {
+        state.callbacks.look_up(name).await?;
+    }
     let settings = &state.settings;
     let (body, memory) = body::read(
         headers,
@@ -109,6 +113,7 @@ pub async fn read(
         text,
         fingerprint: fingerprint(&job, &options.asked),
         delay: options.asked.delay,
+        callback_name: name,
     });
     Ok(Ask {
         job,

@@ -75,6 +75,12 @@ impl Facts {
         }
     }
 
+    /// When to ask for its status, in seconds.
+    pub fn retry_after(&self, state: &AppState) -> u64 {
+        let summary = &self.summary;
+        state.retry_after(&summary.job_type, summary.created_at, self.not_before)
+    }
+
     /// Makes the row, and says on the key that there is a job. `false` if the store is away.
     pub async fn insert(&self, state: &AppState) -> bool {
         let row = NewJob {

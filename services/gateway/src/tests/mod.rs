@@ -6,6 +6,7 @@ mod catalog;
 mod dead_letters;
 mod deadlines;
 mod fake;
+mod follow_ups;
 mod inputs;
 mod jobs;
 mod keys;
@@ -65,6 +66,7 @@ use crate::streams::Streams;
 use crate::waits::Waits;
 use crate::watch::Watcher;
 
+pub use callbacks::Known;
 pub use fake::*;
 
 /// A job of that tenant.

@@ -134,3 +134,37 @@ async fn who_polls_is_told_to_come_back_when_jobs_of_the_type_have_usually_ended
     let seconds: u64 = answer.header("retry-after").parse().unwrap();
     assert!((18..=20).contains(&seconds), "{seconds}");
 }
+
+#[actix_web::test]
+async fn so_is_who_submits_and_does_not_get_the_end() {
+    let settings = GatewaySettings {
+        max_wait: Duration::from_millis(50),
+        ..GatewaySettings::default()
+    };
+    let bench = Bench::with(settings, AuthSettings::default());
+    bench.fake.handle(|_| None);
+    let mut event = end(&a_job("default"), EventKind::Completed);
+    event.job.created_at = event.at - 20_000;
+    bench.state.usual.learn(&[event]);
+    let key = ("Idempotency-Key", "k");
+    let asynchronous = ("Prefer", "respond-async");
+    let after = async |headers: &[(&str, &str)], expected: std::ops::RangeInclusive<u64>| {
+        let answer = bench.post("echo", headers, "{}").await;
+        assert_eq!(answer.status, 202);
+        let seconds: u64 = answer.header("retry-after").parse().unwrap();
+        assert!(expected.contains(&seconds), "{headers:?}: {seconds} s");
+    };
+    after(&[asynchronous], 18..=20).await;
+    after(&[("Prefer", "wait=5")], 18..=20).await;
+    after(&[("Tidegate-Delay", "30s"), asynchronous], 48..=50).await;
+    // A repeat is told of the first one's age, whether it waits or not.
+    after(&[key, asynchronous], 18..=20).await;
+    for key in bench.fake.keys.lock().unwrap().values_mut() {
+        key.wanted.job.created_at -= 10_000;
+    }
+    after(&[key, asynchronous], 8..=10).await;
+    after(&[key], 8..=10).await;
+    // Of another type nothing has been seen.
+    let answer = bench.post("later", &[], "{}").await;
+    assert_eq!(answer.header("retry-after"), "1");
+}

@@ -139,6 +139,9 @@ pub enum JobsCommand {
     #[command(after_help = CANCEL_CODES)]
     Cancel(CancelArgs),
     /// Follow a job until it has ended: a line for each change
+    ///
+    /// From its acceptance on, as far as its events are kept. A stream that breaks is taken up again where it was, and
+    /// standard error tells of it.
     #[command(after_help = WATCH_CODES)]
     Watch(WatchArgs),
 }

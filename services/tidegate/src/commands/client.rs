@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::output;
 
 /// Longest call: an operator is waiting.
-const LIMIT: Duration = Duration::from_secs(9);
+pub const LIMIT: Duration = Duration::from_secs(9);
 /// Longest call that does something, page by page.
 const POST_LIMIT: Duration = Duration::from_secs(600);
 
@@ -61,7 +61,7 @@ pub async fn get(
     url: &Url,
     authorization: Option<HeaderValue>,
 ) -> Result<(StatusCode, String), String> {
-    let client = client(LIMIT)?;
+    let client = client(Some(LIMIT))?;
     answered(url, client.get(url.clone()), authorization).await
 }
 
@@ -71,17 +71,19 @@ pub async fn post(
     authorization: Option<HeaderValue>,
     body: &Value,
 ) -> Result<(StatusCode, String), String> {
-    let client = client(POST_LIMIT)?;
+    let client = client(Some(POST_LIMIT))?;
     answered(url, client.post(url.clone()).json(body), authorization).await
 }
 
-fn client(limit: Duration) -> Result<reqwest::Client, String> {
-    reqwest::Client::builder()
+/// What asks, with a limit on each whole call.
+pub fn client(limit: Option<Duration>) -> Result<reqwest::Client, String> {
+    let mut client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(4))
-        .timeout(limit)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| error.to_string())
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(limit) = limit {
+        client = client.timeout(limit);
+    }
+    client.build().map_err(|error| error.to_string())
 }
 
 async fn answered(

@@ -2,6 +2,7 @@
 
 mod bench;
 mod callbacks;
+mod cancel;
 mod client;
 mod config;
 mod dead_letters;
@@ -9,7 +10,6 @@ mod dev;
 mod doctor;
 mod gateway;
 mod health;
-mod job_control;
 mod jobs;
 mod listing;
 mod notifier;
@@ -22,6 +22,7 @@ mod tail;
 mod topics;
 mod trace;
 mod types;
+mod watch;
 mod worker;
 
 use crate::cli::{Command, JobsCommand, StoreCommand};
@@ -45,8 +46,8 @@ pub async fn run(command: Command) -> Result<u8, Failure> {
         Command::Jobs(JobsCommand::List(args)) => listing::jobs(args).await?,
         Command::Jobs(JobsCommand::Show(args)) => jobs::run(args).await?,
         Command::Jobs(JobsCommand::Retry(args)) => dead_letters::retry(args).await?,
-        Command::Jobs(JobsCommand::Cancel(args)) => return job_control::cancel(args).await,
-        Command::Jobs(JobsCommand::Watch(args)) => return job_control::watch(args).await,
+        Command::Jobs(JobsCommand::Cancel(args)) => return cancel::run(args).await,
+        Command::Jobs(JobsCommand::Watch(args)) => return watch::run(args).await,
         Command::DeadLetters(command) => dead_letters::run(command).await?,
         Command::Callbacks(command) => callbacks::run(command).await?,
         Command::Trace(args) => trace::run(args).await?,
