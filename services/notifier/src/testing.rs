@@ -44,7 +44,8 @@ pub fn follow_up(n: u32, target: &str) -> FollowUp {
     }
 }
 
-fn row(id: JobId) -> JobRow {
+/// A job that has completed.
+pub fn row(id: JobId) -> JobRow {
     JobRow {
         id,
         summary: JobSummary {
