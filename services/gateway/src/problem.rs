@@ -69,8 +69,8 @@ pub enum ApiError {
         "callbacks are not set up here: leave Tidegate-Callback-Url out, or have callbacks.keys configured"
     )]
     CallbacksOff,
-    #[error("job {0} has no callback")]
-    NoCallback(JobId),
+    #[error("job {0} has no {1}")]
+    NoCallback(JobId, &'static str),
     #[error("endpoint `{0}` is not known to have failed")]
     UnknownEndpoint(String),
     #[error("body is malformed: {0}")]
@@ -267,7 +267,9 @@ impl ApiError {
                 "callbacks-not-set-up",
                 "Callbacks are not set up",
             ),
-            Self::NoCallback(_) => refused(S::NOT_FOUND, "no-callback", "Job has no callback"),
+            Self::NoCallback(..) => {
+                refused(S::NOT_FOUND, "no-callback", "Job has nothing to send again")
+            }
             Self::UnknownEndpoint(_) => {
                 refused(S::NOT_FOUND, "unknown-endpoint", "Unknown endpoint")
             }

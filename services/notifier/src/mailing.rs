@@ -17,6 +17,7 @@ use tidegate_store::{FollowUp, FollowUps, Lookup, StoreError, Take, Then};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use self::judge::{Judged, judge};
 use crate::email::{Mail, MailAnswer, MailError, Mailer};
@@ -24,6 +25,7 @@ use crate::endpoint::{Admission, Change, Endpoint, Turn, millis};
 use crate::payload::Notice;
 use crate::rounds::{Next, Rounds};
 use crate::settings::{EndpointSettings, NotifierSettings};
+use crate::spans;
 use crate::store::Jobs;
 use crate::telling::{MARGIN, Telling};
 
@@ -174,6 +176,7 @@ impl Sending {
             Err(error) => error.to_string(),
         };
         parts.metrics.email("over");
+        tracing::warn!(job_id = %job, tenant = %self.taken.tenant, why, "an e-mail is given up");
         self.give_back(&Then::GivenUp(why)).await;
     }
 
@@ -212,7 +215,10 @@ impl Sending {
             to: &self.taken.target,
             words: parts.words.get(&notice.job.job_type),
         };
-        parts.mailer.send(&mail).await
+        let span = spans::mail(&self.taken, parts.mailer.server());
+        let sent = parts.mailer.send(&mail).instrument(span.clone()).await;
+        spans::mail_ended(&span, &sent);
+        sent
     }
 
     async fn give_back(&self, then: &Then) {

@@ -283,14 +283,19 @@ impl FollowUps for FakeStore {
         Ok(found.into_iter().collect())
     }
 
-    async fn resend(&self, job: JobId, _: FollowUpKind, now: Millis) -> Result<bool, StoreError> {
+    async fn resend(
+        &self,
+        job: JobId,
+        _: Option<FollowUpKind>,
+        now: Millis,
+    ) -> Result<Vec<FollowUpKind>, StoreError> {
         Ok(self.change(|rows| match rows.follow_ups.get_mut(&job) {
             Some((row, _)) => {
                 row.state = FollowUpState::Pending;
                 (row.due_at, row.attempts) = (now, 0);
-                true
+                vec![row.kind]
             }
-            None => false,
+            None => Vec::new(),
         }))
     }
 

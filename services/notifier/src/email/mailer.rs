@@ -104,6 +104,11 @@ impl Mailer {
         }))
     }
 
+    /// Host and port of the server.
+    pub fn server(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// Makes one attempt. A mail that is sent again, after a time that was up say, has the same `Message-ID`.
     ///
     /// An address that is refused for good does not keep the mail from the other ones: it is named in the excerpt. One
