@@ -141,6 +141,8 @@ pub struct Waiting {
     pub pending: u64,
     /// Since when the one that is due for the longest is due.
     pub oldest_due: Option<Millis>,
+    /// When the last lease of those that are held ends: in the future while somebody takes some.
+    pub held_until: Option<Millis>,
 }
 
 /// The follow-ups of a store. Every write may be repeated.

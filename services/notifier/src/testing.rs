@@ -338,6 +338,7 @@ impl FollowUps for FakeStore {
         Ok(Waiting {
             pending: pending.clone().count() as u64,
             oldest_due: pending.map(|row| row.due_at).min(),
+            held_until: None,
         })
     }
 }

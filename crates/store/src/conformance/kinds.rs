@@ -30,6 +30,34 @@ async fn end(store: &dyn Store) -> JobId {
     id
 }
 
+pub async fn those_that_are_held_show_until_when(subject: Subject) {
+    let Subject { a, b, .. } = subject;
+    let email = FollowUpKind::Email;
+    end(&*a).await;
+    end(&*a).await;
+    let waiting = b.waiting(email).await.unwrap();
+    assert_eq!((waiting.pending, waiting.held_until), (2, None));
+    let lease = NOW + 60_000;
+    let one = Take {
+        kind: email,
+        now: NOW,
+        lease,
+        limit: 1,
+        per_endpoint: 1,
+        except: &[],
+    };
+    let taken = a.take_follow_ups(&one).await.unwrap().remove(0);
+    let waiting = b.waiting(email).await.unwrap();
+    assert_eq!((waiting.pending, waiting.oldest_due), (2, Some(NOW)));
+    assert_eq!(waiting.held_until, Some(lease));
+    let callbacks = b.waiting(FollowUpKind::Callback).await.unwrap();
+    assert_eq!(callbacks.held_until, None);
+    let later = Then::At(lease + 1);
+    assert_eq!(a.give_back(&taken, &later).await, Ok(true));
+    let waiting = b.waiting(email).await.unwrap();
+    assert_eq!(waiting.held_until, None, "it waits and nobody has it");
+}
+
 async fn give_up(store: &dyn Store) {
     for kind in FollowUpKind::ALL {
         let take = Take {

@@ -137,6 +137,7 @@ macro_rules! conformance_tests {
             the_last_attempts_are_kept,
             what_was_given_up_is_sent_again,
             one_kind_is_sent_again_or_all_of_them,
+            those_that_are_held_show_until_when,
             an_endpoint_is_postponed_but_what_is_held,
             endpoints_are_kept_by_tenant,
             follow_ups_go_with_their_jobs,

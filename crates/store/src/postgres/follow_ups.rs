@@ -357,9 +357,13 @@ impl FollowUps for Postgres {
     async fn waiting(&self, kind: FollowUpKind) -> Result<Waiting, StoreError> {
         self.call(|| async {
             let mut lease = self.lease().await?;
-            let (pending, oldest_due) = sqlx::query_as::<_, (i64, Option<Millis>)>(
-                "SELECT count(*), min(due_at) FROM follow_ups WHERE state = 'pending' AND kind = $1",
-            )
+            let (pending, oldest_due, held_until) = sqlx::query_as::<
+                _,
+                (i64, Option<Millis>, Option<Millis>),
+            >(concat!(
+                "SELECT count(*), min(due_at), max(due_at) FILTER (WHERE held) FROM follow_ups ",
+                "WHERE state = 'pending' AND kind = $1",
+            ))
             .bind(kind.as_str())
             .fetch_one(&mut *lease)
             .await?;
@@ -367,6 +371,7 @@ impl FollowUps for Postgres {
             Ok(Waiting {
                 pending: u64::try_from(pending).unwrap_or_default(),
                 oldest_due,
+                held_until,
             })
         })
         .await

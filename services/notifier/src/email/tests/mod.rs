@@ -356,3 +356,26 @@ async fn a_mailer_is_made_only_of_what_can_be_used() {
     let told = message(|it| it.ca_file = Some("/dev/null".into()));
     assert!(told.ends_with("there is no certificate in it"), "{told}");
 }
+
+#[tokio::test]
+async fn a_greeting_shows_whether_the_server_would_take_a_mail_and_sends_none() {
+    let mut good = Server::start(Encryption::Starttls, vec![]).await;
+    let greeted = logged_in(&good, Security::Starttls).greet(PATIENCE).await;
+    assert_eq!(greeted, Ok(()));
+    assert_eq!((good.count("QUIT"), good.count("MAIL")), (1, 0));
+
+    let refuses = vec![("AUTH", Say::Reply("535 wrong password"))];
+    let closed = vec![("greeting", Say::Reply("554 go away"))];
+    let hangs = vec![("EHLO", Say::Hang)];
+    let soon = Duration::from_millis(300);
+    for (script, limit, part) in [
+        (refuses, PATIENCE, "535 wrong password"),
+        (closed, PATIENCE, "554 go away"),
+        (hangs, soon, "no answer within 300ms"),
+    ] {
+        let server = Server::start(Encryption::Starttls, vec![script]).await;
+        let mailer = logged_in(&server, Security::Starttls);
+        let why = mailer.greet(limit).await.unwrap_err();
+        assert!(why.contains(part) && !why.contains("hush"), "{why}");
+    }
+}
