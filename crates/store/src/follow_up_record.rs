@@ -214,6 +214,13 @@ pub(crate) fn endpoints(records: Vec<EndpointRecord>) -> Result<Vec<EndpointRow>
     records.into_iter().map(read).collect()
 }
 
+/// Kinds by their names, in order. Those of a newer version are passed over.
+pub(crate) fn kinds(names: &[String]) -> Vec<FollowUpKind> {
+    let all = FollowUpKind::ALL.into_iter();
+    all.filter(|kind| names.iter().any(|name| name == kind.as_str()))
+        .collect()
+}
+
 /// A count of attempts as it lies in a column.
 pub(crate) fn number(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)

@@ -123,10 +123,12 @@ pub struct EndpointRow {
     pub updated_at: Millis,
 }
 
-/// Which given-up callbacks are to be sent again.
+/// Which given-up follow-ups are to be sent again.
 #[derive(Clone, Debug)]
 pub struct Recover {
     pub tenant: Tenant,
+    /// Of one kind only.
+    pub kind: Option<FollowUpKind>,
     /// Of one endpoint only.
     pub endpoint: Option<String>,
     /// Given up at or after.
@@ -139,6 +141,8 @@ pub struct Waiting {
     pub pending: u64,
     /// Since when the one that is due for the longest is due.
     pub oldest_due: Option<Millis>,
+    /// When the last lease of those that are held ends: in the future while somebody takes some.
+    pub held_until: Option<Millis>,
 }
 
 /// The follow-ups of a store. Every write may be repeated.
@@ -165,11 +169,16 @@ pub trait FollowUps: Send + Sync {
     /// The follow-ups of a job, each with its last attempts, oldest first.
     async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError>;
 
-    /// Makes a job's follow-up of that kind due now, whatever became of it. `false`: it has none.
-    async fn resend(&self, job: JobId, kind: FollowUpKind, now: Millis)
-    -> Result<bool, StoreError>;
+    /// Makes a job's follow-ups of that kind due now, or all of them, whatever became of them: which kinds, in the order of
+    /// [`FollowUpKind::ALL`]. None: it has none.
+    async fn resend(
+        &self,
+        job: JobId,
+        kind: Option<FollowUpKind>,
+        now: Millis,
+    ) -> Result<Vec<FollowUpKind>, StoreError>;
 
-    /// Makes callbacks that were given up due again, at most `limit` at a call: how many.
+    /// Makes follow-ups that were given up due again, at most `limit` at a call: how many.
     async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError>;
 
     /// What is kept of these endpoints.

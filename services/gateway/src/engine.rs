@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tidegate_contract::{
-    DeadLetterPlace, JobEvent, JobId, JobMessage, JobType, Millis, Pool, Tenant, Tier,
+    DeadLetterPlace, FollowUpKind, JobEvent, JobId, JobMessage, JobType, Millis, Pool, Tenant, Tier,
 };
 use tidegate_kafka::{CodecError, DecodeError, Delivered, KafkaError, Outgoing, ProduceError};
 use tidegate_store::{
@@ -89,10 +89,15 @@ pub trait Engine: Send + Sync + 'static {
     /// The follow-ups of a job, each with its last attempts.
     async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError>;
 
-    /// Makes a job's callback due now; `false` if it has none.
-    async fn resend(&self, job: JobId, now: Millis) -> Result<bool, StoreError>;
+    /// Makes a job's follow-ups of that kind due now, or all: which kinds. None, if it has none.
+    async fn resend(
+        &self,
+        job: JobId,
+        kind: Option<FollowUpKind>,
+        now: Millis,
+    ) -> Result<Vec<FollowUpKind>, StoreError>;
 
-    /// Makes callbacks that were given up due again, at most `limit` of them: how many.
+    /// Makes follow-ups that were given up due again, at most `limit` of them: how many.
     async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError>;
 
     /// A page of a tenant's endpoints that have failed, by key.

@@ -198,10 +198,14 @@ impl Engine for Live {
         self.judge(self.store.follow_ups(job).await)
     }
 
-    async fn resend(&self, job: JobId, now: Millis) -> Result<bool, StoreError> {
-        let kind = FollowUpKind::Callback;
+    async fn resend(
+        &self,
+        job: JobId,
+        kind: Option<FollowUpKind>,
+        now: Millis,
+    ) -> Result<Vec<FollowUpKind>, StoreError> {
         let due = self.judge(self.store.resend(job, kind, now).await);
-        self.wake(due.as_ref().is_ok_and(|due| *due));
+        self.wake(due.as_ref().is_ok_and(|due| !due.is_empty()));
         due
     }
 

@@ -68,8 +68,8 @@ pub enum ApiError {
         "callbacks are not set up here: leave Tidegate-Callback-Url out, or have callbacks.keys configured"
     )]
     CallbacksOff,
-    #[error("job {0} has no callback")]
-    NoCallback(JobId),
+    #[error("job {0} has no {1}")]
+    NoCallback(JobId, &'static str),
     #[error("endpoint `{0}` is not known to have failed")]
     UnknownEndpoint(String),
     #[error("body is malformed: {0}")]

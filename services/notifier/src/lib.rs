@@ -23,6 +23,7 @@ mod keys;
 mod mailing;
 mod notifier;
 mod payload;
+mod rounds;
 mod schedule;
 mod settings;
 mod sign;
@@ -41,7 +42,7 @@ pub use email::{
 pub use endpoint::{Admission, Change, Delivery, Endpoint, Record, Turn, Why};
 pub use keys::Keys;
 pub use notifier::{Notifier, NotifierConfig, NotifierError};
-pub use payload::{Links, Notice};
+pub use payload::Notice;
 pub use schedule::{Next, Schedule};
 pub use settings::{BadNotifierSetting, BadSetting, EndpointSettings, Limits, NotifierSettings};
 pub use sign::{BadKey, Signed, Signer, SigningKey};

@@ -11,18 +11,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_contract::time::rfc3339;
-use tidegate_contract::{CallbackEvent, EmailSpec, FollowUpKind, JobType, now_millis};
-use tidegate_runtime::{Backoff, Condition, Metrics};
-use tidegate_store::{FollowUp, FollowUps, JobRow, Lookup, StoreError, Take, Then};
+use tidegate_contract::{EmailSpec, FollowUpKind, JobType, now_millis};
+use tidegate_runtime::{Condition, Metrics};
+use tidegate_store::{FollowUp, FollowUps, Lookup, StoreError, Take, Then};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use self::judge::{Judged, judge};
 use crate::email::{Mail, MailAnswer, MailError, Mailer};
 use crate::endpoint::{Admission, Change, Endpoint, Turn, millis};
-use crate::payload::{Links, Notice};
+use crate::payload::Notice;
+use crate::rounds::{Next, Rounds};
 use crate::settings::{EndpointSettings, NotifierSettings};
+use crate::spans;
 use crate::store::Jobs;
 use crate::telling::{MARGIN, Telling};
 
@@ -73,39 +76,24 @@ impl Mailing {
 
     /// Takes and sends until `stop`; what is under way runs on in `tasks`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tasks: TaskTracker) {
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            let pause = match self.round(&tasks).await {
-                Ok(()) => {
-                    failures = 0;
-                    self.parts.settings.tick
-                }
-                Err(error) => {
-                    if self.parts.store.is_ok() {
-                        tracing::warn!(%error, "e-mails wait for the store");
-                    }
-                    self.parts.store.fail(error.to_string());
-                    failures += 1;
-                    Backoff::default().delay(failures - 1, rand::random())
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-                () = self.parts.wake.notified(), if failures == 0 => {}
-                () = self.freed.notified(), if failures == 0 => {}
-            }
-        }
+        let rounds = Rounds {
+            what: "e-mails",
+            tick: self.parts.settings.tick,
+            store: &self.parts.store,
+            wake: &self.parts.wake,
+            freed: &self.freed,
+        };
+        rounds.run(&stop, || self.round(&tasks)).await;
     }
 
     /// Takes once, as many as may be under way.
-    async fn round(self: &Arc<Self>, tasks: &TaskTracker) -> Result<(), StoreError> {
+    async fn round(self: &Arc<Self>, tasks: &TaskTracker) -> Result<Next, StoreError> {
         if self.telling.is_behind() {
-            return Ok(());
+            return Ok(Next::Wait);
         }
         let mut turns = self.turns();
         if turns.is_empty() {
-            return Ok(());
+            return Ok(Next::Wait);
         }
         let limit = u32::try_from(turns.len()).unwrap_or(u32::MAX);
         let now = now_millis();
@@ -132,7 +120,10 @@ impl Mailing {
         for turn in turns {
             self.server().abandon(turn);
         }
-        taken.map(|_| self.parts.store.ok())
+        taken?;
+        self.parts.store.ok();
+        // All that may be under way is; whatever of it ends wakes the next round.
+        Ok(Next::Wait)
     }
 
     /// The right to send so many now.
@@ -169,38 +160,31 @@ impl Drop for Sending {
 
 impl Sending {
     async fn run(mut self) {
-        let job = self.taken.job;
-        let row = match self.mailing.parts.jobs.job(job).await {
-            Ok(Lookup::Row(row)) => Ok(row),
-            Ok(Lookup::Tombstone(_) | Lookup::Absent) => {
-                Err("the job is not kept any more".to_owned())
-            }
+        let mailing = Arc::clone(&self.mailing);
+        let (parts, job) = (&mailing.parts, self.taken.job);
+        let why = match parts.jobs.job(job).await {
+            Ok(Lookup::Row(row)) => match Notice::of(&row, parts.public_url.as_deref()) {
+                Some(notice) => return self.attempt(notice).await,
+                None => format!("the job is {}", row.status),
+            },
+            Ok(Lookup::Tombstone(_) | Lookup::Absent) => "the job is not kept any more".to_owned(),
             Err(error) if error.is_transient() => {
                 // It is taken again when its lease has run out.
                 tracing::warn!(job_id = %job, %error, "the job of an e-mail was not read");
                 return;
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => error.to_string(),
         };
-        let ended = row.and_then(|row| match CallbackEvent::of(row.status) {
-            Some(event) => Ok((row, event)),
-            None => Err(format!("the job is {}", row.status)),
-        });
-        match ended {
-            Ok((row, event)) => self.attempt(&row, event).await,
-            Err(why) => {
-                self.mailing.parts.metrics.email("over");
-                let then = Then::GivenUp(why);
-                self.give_back(&then).await;
-            }
-        }
+        parts.metrics.email("over");
+        tracing::warn!(job_id = %job, tenant = %self.taken.tenant, why, "an e-mail is given up");
+        self.give_back(&Then::GivenUp(why)).await;
     }
 
-    async fn attempt(&mut self, row: &JobRow, event: CallbackEvent) {
+    async fn attempt(&mut self, notice: Notice<'_>) {
         let mailing = Arc::clone(&self.mailing);
         let parts = &mailing.parts;
         let (at, begun) = (now_millis(), Instant::now());
-        let sent = self.send(row, event).await;
+        let sent = self.send(notice).await;
         let took = millis(begun.elapsed());
         let schedule = &parts.settings.schedule;
         let Some(judged) = judge(&self.taken, (at, took), &sent, schedule, rand::random()) else {
@@ -224,28 +208,17 @@ impl Sending {
         }
     }
 
-    async fn send(&self, row: &JobRow, event: CallbackEvent) -> Result<MailAnswer, MailError> {
+    async fn send(&self, notice: Notice<'_>) -> Result<MailAnswer, MailError> {
         let parts = &self.mailing.parts;
-        let base = parts.public_url.as_deref().unwrap_or_default();
-        let status = format!("{}/v1/jobs/{}", base.trim_end_matches('/'), row.id);
         let mail = Mail {
-            notice: Notice {
-                id: row.id,
-                event,
-                ended_at: row.ended_at.unwrap_or(row.updated_at),
-                attempt: row.attempt,
-                job: &row.summary,
-                outcome: None,
-                error: row.error.as_ref(),
-            },
-            links: Links {
-                status: &status,
-                result: &format!("{status}/result"),
-            },
+            notice,
             to: &self.taken.target,
-            words: parts.words.get(&row.summary.job_type),
+            words: parts.words.get(&notice.job.job_type),
         };
-        parts.mailer.send(&mail).await
+        let span = spans::mail(&self.taken, parts.mailer.server());
+        let sent = parts.mailer.send(&mail).instrument(span.clone()).await;
+        spans::mail_ended(&span, &sent);
+        sent
     }
 
     async fn give_back(&self, then: &Then) {

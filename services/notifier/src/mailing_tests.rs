@@ -10,7 +10,10 @@ use super::*;
 use crate::email::EmailSettings;
 use crate::email::tests::server::{Encryption, Say, Script, Server};
 use crate::schedule::Schedule;
-use crate::testing::{FakeStore, follow_up};
+use crate::testing::{FakeStore, Rows, follow_up};
+
+/// Of a server that takes nothing.
+const PAUSE: Duration = Duration::from_millis(200);
 
 fn email(n: u32) -> FollowUp {
     let mut email = follow_up(n, "ops@example.com");
@@ -37,8 +40,8 @@ async fn start(store: &Arc<FakeStore>, scripts: Vec<Script>) -> (Server, Cancell
         ..NotifierSettings::default()
     };
     settings.endpoint.failures = 3;
-    settings.endpoint.pause = Duration::from_secs(600);
-    settings.endpoint.longest_pause = Duration::from_secs(600);
+    settings.endpoint.pause = PAUSE;
+    settings.endpoint.longest_pause = PAUSE;
     let parts = Parts {
         jobs: Arc::clone(store) as Arc<_>,
         follow_ups: Arc::clone(store) as Arc<_>,
@@ -60,8 +63,7 @@ async fn start(store: &Arc<FakeStore>, scripts: Vec<Script>) -> (Server, Cancell
 async fn mails_are_sent_once_each_and_kept_with_the_code_of_the_server() {
     let store = Arc::new(FakeStore::with((1..=20).map(email)));
     let (mut server, _stop) = start(&store, vec![]).await;
-    let all =
-        |rows: &crate::testing::Rows| (1..=20).all(|n| rows.state(n) == FollowUpState::Delivered);
+    let all = |rows: &Rows| (1..=20).all(|n| rows.state(n) == FollowUpState::Delivered);
     store.until("all are sent", all).await;
     let seen = server.seen();
     let mails: Vec<_> = seen
@@ -78,7 +80,7 @@ async fn a_mail_that_is_refused_for_good_is_given_up_and_one_for_now_is_sent_aga
     let store = Arc::new(FakeStore::with([email(1)]));
     let refuses: Script = vec![("RCPT", Say::Reply("550 no such user"))];
     let (_server, _stop) = start(&store, vec![refuses]).await;
-    let given_up = |rows: &crate::testing::Rows| rows.state(1) == FollowUpState::Failed;
+    let given_up = |rows: &Rows| rows.state(1) == FollowUpState::Failed;
     store.until("it is given up", given_up).await;
     store.change(|rows| {
         assert!(
@@ -92,7 +94,7 @@ async fn a_mail_that_is_refused_for_good_is_given_up_and_one_for_now_is_sent_aga
     let store = Arc::new(FakeStore::with([email(1)]));
     let greylists: Script = vec![("RCPT", Say::Reply("451 later")), ("RSET", Say::HangUp)];
     let (_server, _stop) = start(&store, vec![greylists, vec![]]).await;
-    let sent = |rows: &crate::testing::Rows| rows.state(1) == FollowUpState::Delivered;
+    let sent = |rows: &Rows| rows.state(1) == FollowUpState::Delivered;
     store.until("it is sent", sent).await;
     store.change(|rows| {
         let codes: Vec<_> = rows.attempts(1).iter().map(|it| it.status).collect();
@@ -104,17 +106,23 @@ async fn a_mail_that_is_refused_for_good_is_given_up_and_one_for_now_is_sent_aga
 async fn a_server_that_takes_nothing_is_paused_and_the_mails_keep_their_attempts() {
     let store = Arc::new(FakeStore::with((1..=20).map(email)));
     let closed: Script = vec![("greeting", Say::Reply("554 go away"))];
-    let (_server, _stop) = start(&store, vec![closed]).await;
-    let tried =
-        |rows: &crate::testing::Rows| (1..=20).map(|n| rows.attempts(n).len()).sum::<usize>() >= 3;
-    store.until("it has been tried", tried).await;
-    store.add(email(21));
-    store.change(|rows| {
-        let attempts: usize = (1..=21).map(|n| rows.attempts(n).len()).sum();
-        // Those under way when it was paused are told of too.
-        assert!(attempts <= 3 + 4, "{attempts}");
-        assert!((1..=21).all(|n| rows.state(n) == FollowUpState::Pending));
+    let mut scripts = vec![closed; 8];
+    scripts.push(vec![]);
+    let (_server, _stop) = start(&store, scripts).await;
+    let all = |rows: &Rows| (1..=20).all(|n| rows.state(n) == FollowUpState::Delivered);
+    store.until("it is back and takes all", all).await;
+    let mut attempts: Vec<_> = store.change(|rows| {
+        let of_all = (1..=20).flat_map(|n| rows.attempts(n).to_vec());
+        of_all.map(|it| (it.at, it.status)).collect()
     });
+    attempts.sort_unstable();
+    let codes: Vec<_> = attempts.iter().filter_map(|(_, code)| *code).collect();
+    assert_eq!(codes[..8], [554; 8]);
+    assert_eq!(codes[8..], [250; 20], "each mail is sent once");
+    // The third failure pauses it, and at most three more were under way by then: the others come one by one.
+    for pair in attempts[6..=8].windows(2) {
+        assert!(pair[1].0 - pair[0].0 >= millis(PAUSE), "{attempts:?}");
+    }
 }
 
 #[tokio::test]
@@ -124,7 +132,7 @@ async fn a_job_that_is_not_kept_needs_no_mail_and_a_store_that_was_away_delays_t
     store.away.store(true, Ordering::SeqCst);
     let (mut server, _stop) = start(&store, vec![]).await;
     store.away.store(false, Ordering::SeqCst);
-    let settled = |rows: &crate::testing::Rows| {
+    let settled = |rows: &Rows| {
         rows.state(1) == FollowUpState::Failed && rows.state(2) == FollowUpState::Delivered
     };
     store.until("both are settled", settled).await;

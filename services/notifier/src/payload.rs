@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tidegate_contract::media::is_json;
 use tidegate_contract::time::rfc3339;
 use tidegate_contract::{CallbackEvent, JobError, JobId, JobSummary, Millis, Outcome};
+use tidegate_store::JobRow;
 
 /// A job that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +27,8 @@ pub struct Notice<'a> {
     pub outcome: Option<&'a Outcome>,
     /// Why it did not complete.
     pub error: Option<&'a JobError>,
-}
-
-/// Where the receiver can read more, absolute if the operator has set a public URL.
-#[derive(Clone, Copy, Debug)]
-pub struct Links<'a> {
-    /// The status of the job.
-    pub status: &'a str,
-    /// Its result. Used only if there is one.
-    pub result: &'a str,
+    /// What stands before the paths of its status and result; empty if the operator has set no public URL.
+    pub public_url: &'a str,
 }
 
 /// The shape that Standard Webhooks recommend.
@@ -62,14 +56,14 @@ struct Data<'a> {
     result: Option<&'a RawValue>,
     /// Where the result is, with its own status and media type.
     #[serde(skip_serializing_if = "Option::is_none")]
-    result_url: Option<&'a str>,
+    result_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Fault<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_of: Option<JobId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
-    status_url: &'a str,
+    status_url: String,
 }
 
 #[derive(Serialize)]
@@ -82,15 +76,37 @@ struct Fault<'a> {
     details: Option<Value>,
 }
 
-impl Notice<'_> {
+impl<'a> Notice<'a> {
+    /// Of a job as it is kept. `None`: it has not ended.
+    pub fn of(row: &'a JobRow, public_url: Option<&'a str>) -> Option<Self> {
+        Some(Self {
+            id: row.id,
+            event: CallbackEvent::of(row.status)?,
+            ended_at: row.ended_at.unwrap_or(row.updated_at),
+            attempt: row.attempt,
+            job: &row.summary,
+            outcome: row.outcome.as_ref(),
+            error: row.error.as_ref(),
+            public_url: public_url.unwrap_or_default(),
+        })
+    }
+
     /// `webhook-id`: from the job and the event alone. A job ends once, so no two messages share one. Without full stops,
     /// which separate the parts of what is signed.
     pub fn message_id(&self) -> String {
         format!("msg_{}_{}", self.id, self.event.end())
     }
 
+    /// Where the receiver can read more.
+    pub fn status_url(&self) -> String {
+        let base = self.public_url.trim_end_matches('/');
+        format!("{base}/v1/jobs/{}", self.id)
+    }
+
     /// The body, as JSON. A result over `inline_limit` bytes, or of another media type, is only pointed to.
-    pub fn body(&self, links: Links<'_>, inline_limit: usize) -> Bytes {
+    pub fn body(&self, inline_limit: usize) -> Bytes {
+        let status_url = self.status_url();
+        let result_url = self.outcome.map(|_| format!("{status_url}/result"));
         let body = Body {
             r#type: self.event.to_string(),
             timestamp: rfc3339(self.ended_at),
@@ -103,11 +119,11 @@ impl Notice<'_> {
                 created_at: rfc3339(self.job.created_at),
                 ended_at: rfc3339(self.ended_at),
                 result: self.outcome.and_then(|it| inline(it, inline_limit)),
-                result_url: self.outcome.map(|_| links.result),
+                result_url,
                 error: self.error.map(fault),
                 retry_of: self.job.retry_of,
                 trace_id: self.job.trace_id.as_deref(),
-                status_url: links.status,
+                status_url,
             },
         };
         // Maps with text keys and checked JSON: there is nothing that could fail.
@@ -144,10 +160,11 @@ mod tests {
     use tidegate_contract::{FaultSource, Tier};
 
     const ID: &str = "018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f";
-    const LINKS: Links<'_> = Links {
-        status: "https://jobs.example/v1/jobs/1",
-        result: "https://jobs.example/v1/jobs/1/result",
-    };
+    const STATUS_URL: &str = "https://jobs.example/v1/jobs/018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f";
+
+    fn result_url() -> String {
+        format!("{STATUS_URL}/result")
+    }
 
     fn job() -> JobSummary {
         JobSummary {
@@ -172,6 +189,7 @@ mod tests {
             job,
             outcome: None,
             error: None,
+            public_url: "https://jobs.example/",
         }
     }
 
@@ -185,7 +203,7 @@ mod tests {
     }
 
     fn data(notice: Notice<'_>, inline_limit: usize) -> Value {
-        let body: Value = serde_json::from_slice(&notice.body(LINKS, inline_limit)).unwrap();
+        let body: Value = serde_json::from_slice(&notice.body(inline_limit)).unwrap();
         body["data"].clone()
     }
 
@@ -208,14 +226,14 @@ mod tests {
                 "createdAt": "2025-01-31T09:30:00.000Z",
                 "endedAt": "2025-01-31T09:30:00.123Z",
                 "result": { "n": 1.0 },
-                "resultUrl": LINKS.result,
+                "resultUrl": result_url(),
                 "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
-                "statusUrl": LINKS.status,
+                "statusUrl": STATUS_URL,
             },
         });
-        let body = notice.body(LINKS, 1024);
+        let body = notice.body(1024);
         assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
-        assert_eq!(body, notice.body(LINKS, 1024));
+        assert_eq!(body, notice.body(1024));
     }
 
     #[test]
@@ -253,6 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn a_job_as_it_is_kept_is_told_of_once_it_has_ended() {
+        let mut row = crate::testing::row(ID.parse().unwrap());
+        row.attempt = 3;
+        let notice = Notice::of(&row, None).unwrap();
+        assert_eq!(
+            (notice.event, notice.attempt),
+            (CallbackEvent::Completed, 3)
+        );
+        assert_eq!(Some(notice.ended_at), row.ended_at);
+        assert_eq!(notice.status_url(), format!("/v1/jobs/{ID}"));
+        let public = Notice::of(&row, Some("https://jobs.example/"));
+        assert_eq!(public.unwrap().status_url(), STATUS_URL);
+        row.status = tidegate_contract::Status::Processing;
+        assert!(Notice::of(&row, None).is_none());
+    }
+
+    #[test]
     fn only_small_json_stands_in_the_body() {
         let job = job();
         for (content_type, body, limit, stands) in [
@@ -275,7 +310,7 @@ mod tests {
                 stands,
                 "{content_type} {body}"
             );
-            assert_eq!(data["resultUrl"], LINKS.result);
+            assert_eq!(data["resultUrl"], result_url());
         }
     }
 

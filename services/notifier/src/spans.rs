@@ -1,4 +1,4 @@
-//! The span of an attempt, by the conventions of OpenTelemetry for HTTP clients, and what carries the trace on.
+//! The span of an attempt, by the conventions of OpenTelemetry for clients, and what carries the trace on.
 
 use std::collections::HashMap;
 
@@ -14,6 +14,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use url::Url;
 
 use crate::client::{Answer, SendError};
+use crate::email::{MailAnswer, MailError};
 
 /// The context of the event that ended the job; empty if it is not known or malformed.
 pub(crate) fn parent(follow_up: &FollowUp) -> Context {
@@ -51,6 +52,40 @@ pub(crate) fn attempt(follow_up: &FollowUp, url: &Url, parent: &Context) -> Span
     span
 }
 
+/// `send e-mail`: one attempt. Addresses, and what the server says, which names them, are left out.
+pub(crate) fn mail(follow_up: &FollowUp, (host, port): (&str, u16)) -> Span {
+    let span = info_span!(
+        parent: None,
+        "email",
+        otel.name = "send e-mail",
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        otel.status_description = field::Empty,
+        network.protocol.name = "smtp",
+        server.address = host,
+        server.port = port,
+        error.type = field::Empty,
+        messaging.message.conversation_id = %follow_up.job,
+        tidegate.attempt = follow_up.number.saturating_add(1),
+        tidegate.smtp.reply_code = field::Empty,
+    );
+    let _ = span.set_parent(parent(follow_up));
+    span
+}
+
+/// How the attempt to send an e-mail ended.
+pub(crate) fn mail_ended(span: &Span, sent: &Result<MailAnswer, MailError>) {
+    match sent {
+        Ok(answer) => {
+            span.record("tidegate.smtp.reply_code", answer.code);
+            if answer.code >= 400 {
+                failed(span, &answer.code.to_string(), "");
+            }
+        }
+        Err(error) => failed(span, error.kind(), ""),
+    }
+}
+
 /// The headers that make what the receiver does a part of the trace: below the span, or below what came in where no
 /// spans are made.
 pub(crate) fn headers(span: &Span, parent: &Context) -> HeaderMap {
@@ -72,20 +107,21 @@ pub(crate) fn headers(span: &Span, parent: &Context) -> HeaderMap {
 
 /// How the attempt ended.
 pub(crate) fn ended(span: &Span, sent: &Result<Answer, SendError>) {
-    let failed = |kind: &str, description: &str| {
-        span.record("error.type", kind);
-        span.record("otel.status_code", "ERROR");
-        span.record("otel.status_description", description);
-    };
     match sent {
         Ok(answer) => {
             span.record("http.response.status_code", answer.status);
             if answer.status >= 400 {
-                failed(&answer.status.to_string(), "");
+                failed(span, &answer.status.to_string(), "");
             }
         }
-        Err(error) => failed(error.kind(), &error.to_string()),
+        Err(error) => failed(span, error.kind(), &error.to_string()),
     }
+}
+
+fn failed(span: &Span, kind: &str, description: &str) {
+    span.record("error.type", kind);
+    span.record("otel.status_code", "ERROR");
+    span.record("otel.status_description", description);
 }
 
 #[cfg(test)]

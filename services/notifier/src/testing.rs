@@ -44,7 +44,8 @@ pub fn follow_up(n: u32, target: &str) -> FollowUp {
     }
 }
 
-fn row(id: JobId) -> JobRow {
+/// A job that has completed.
+pub fn row(id: JobId) -> JobRow {
     JobRow {
         id,
         summary: JobSummary {
@@ -282,14 +283,19 @@ impl FollowUps for FakeStore {
         Ok(found.into_iter().collect())
     }
 
-    async fn resend(&self, job: JobId, _: FollowUpKind, now: Millis) -> Result<bool, StoreError> {
+    async fn resend(
+        &self,
+        job: JobId,
+        _: Option<FollowUpKind>,
+        now: Millis,
+    ) -> Result<Vec<FollowUpKind>, StoreError> {
         Ok(self.change(|rows| match rows.follow_ups.get_mut(&job) {
             Some((row, _)) => {
                 row.state = FollowUpState::Pending;
                 (row.due_at, row.attempts) = (now, 0);
-                true
+                vec![row.kind]
             }
-            None => false,
+            None => Vec::new(),
         }))
     }
 
@@ -332,6 +338,7 @@ impl FollowUps for FakeStore {
         Ok(Waiting {
             pending: pending.clone().count() as u64,
             oldest_due: pending.map(|row| row.due_at).min(),
+            held_until: None,
         })
     }
 }

@@ -13,6 +13,7 @@
 mod follow_ups;
 mod history;
 mod keys;
+mod kinds;
 mod listing;
 mod positions;
 mod purging;
@@ -30,6 +31,7 @@ use crate::store::Store;
 pub use follow_ups::*;
 pub use history::*;
 pub use keys::*;
+pub use kinds::*;
 pub use listing::*;
 pub use positions::*;
 pub use purging::*;
@@ -134,6 +136,8 @@ macro_rules! conformance_tests {
             what_comes_of_an_attempt_counts_under_its_lease_only,
             the_last_attempts_are_kept,
             what_was_given_up_is_sent_again,
+            one_kind_is_sent_again_or_all_of_them,
+            those_that_are_held_show_until_when,
             an_endpoint_is_postponed_but_what_is_held,
             endpoints_are_kept_by_tenant,
             follow_ups_go_with_their_jobs,

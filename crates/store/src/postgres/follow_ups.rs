@@ -9,7 +9,7 @@ use super::rows::column;
 use crate::error::{Fault, StoreError};
 use crate::follow_up_record::{
     ATTEMPTS, AttemptRecord, EndpointRecord, FollowUpRecord, NewFollowUp, PORTION, Settling,
-    endpoints, follow_up_columns, number, taken, with_attempts,
+    endpoints, follow_up_columns, kinds, number, taken, with_attempts,
 };
 use crate::follow_ups::{
     Attempt, EndpointRow, FollowUp, FollowUpState, FollowUps, Recover, Take, Then, Waiting,
@@ -233,22 +233,23 @@ impl FollowUps for Postgres {
     async fn resend(
         &self,
         job: JobId,
-        kind: FollowUpKind,
+        kind: Option<FollowUpKind>,
         now: Millis,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Vec<FollowUpKind>, StoreError> {
         self.call(|| async {
             let mut lease = self.lease().await?;
-            let done = sqlx::query(concat!(
+            let due = sqlx::query_scalar::<_, String>(concat!(
                 "UPDATE follow_ups SET state = 'pending', held = FALSE, due_at = $3, attempts = 0, ",
-                "settled_at = NULL, reason = NULL WHERE job_id = $1 AND kind = $2",
+                "settled_at = NULL, reason = NULL WHERE job_id = $1 ",
+                "AND ($2::text IS NULL OR kind = $2) RETURNING kind",
             ))
             .bind(job.as_uuid())
-            .bind(kind.as_str())
+            .bind(kind.map(FollowUpKind::as_str))
             .bind(now)
-            .execute(&mut *lease)
+            .fetch_all(&mut *lease)
             .await?;
             lease.give_back();
-            Ok(done.rows_affected() > 0)
+            Ok(kinds(&due))
         })
         .await
     }
@@ -259,14 +260,15 @@ impl FollowUps for Postgres {
             let done = sqlx::query(concat!(
                 "UPDATE follow_ups SET state = 'pending', held = FALSE, due_at = $1, attempts = 0, ",
                 "settled_at = NULL, reason = NULL WHERE (job_id, kind) IN (SELECT job_id, kind FROM follow_ups ",
-                "WHERE tenant = $2 AND state = $3 AND settled_at >= $4 AND kind = $5 ",
+                "WHERE tenant = $2 AND state = $3 AND settled_at >= $4 ",
+                "AND ($5::text IS NULL OR kind = $5) ",
                 "AND ($6::text IS NULL OR endpoint = $6) ORDER BY settled_at LIMIT $7 FOR UPDATE SKIP LOCKED)",
             ))
             .bind(now)
             .bind(which.tenant.as_str())
             .bind(FollowUpState::Failed.as_str())
             .bind(which.since)
-            .bind(FollowUpKind::Callback.as_str())
+            .bind(which.kind.map(FollowUpKind::as_str))
             .bind(which.endpoint.as_deref())
             .bind(i64::from(limit))
             .execute(&mut *lease)
@@ -355,9 +357,13 @@ impl FollowUps for Postgres {
     async fn waiting(&self, kind: FollowUpKind) -> Result<Waiting, StoreError> {
         self.call(|| async {
             let mut lease = self.lease().await?;
-            let (pending, oldest_due) = sqlx::query_as::<_, (i64, Option<Millis>)>(
-                "SELECT count(*), min(due_at) FROM follow_ups WHERE state = 'pending' AND kind = $1",
-            )
+            let (pending, oldest_due, held_until) = sqlx::query_as::<
+                _,
+                (i64, Option<Millis>, Option<Millis>),
+            >(concat!(
+                "SELECT count(*), min(due_at), max(due_at) FILTER (WHERE held) FROM follow_ups ",
+                "WHERE state = 'pending' AND kind = $1",
+            ))
             .bind(kind.as_str())
             .fetch_one(&mut *lease)
             .await?;
@@ -365,6 +371,7 @@ impl FollowUps for Postgres {
             Ok(Waiting {
                 pending: u64::try_from(pending).unwrap_or_default(),
                 oldest_due,
+                held_until,
             })
         })
         .await

@@ -3,13 +3,12 @@
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tidegate_contract::now_millis;
 use tidegate_contract::time::{parse_rfc3339, rfc3339};
+use tidegate_contract::{FollowUpKind, now_millis};
 use tidegate_store::{EndpointRow, Recover, endpoint_key};
 
-use super::away;
+use super::{away, malformed, read};
 use crate::auth::Principal;
 use crate::problem::{ApiError, clip};
 use crate::query;
@@ -19,7 +18,7 @@ use crate::state::AppState;
 const MOST: u32 = 200;
 /// Without a `limit`.
 const PAGE: u32 = 100;
-/// Callbacks that one statement makes due again, and statements of one request.
+/// Callbacks and e-mails that one statement makes due again, and statements of one request.
 const PORTION: u32 = 1_000;
 const PORTIONS: u32 = 20;
 
@@ -152,6 +151,8 @@ pub async fn enable(
 #[serde(deny_unknown_fields)]
 struct Again {
     since: String,
+    #[serde(default, deserialize_with = "super::kind")]
+    kind: Option<FollowUpKind>,
     url: Option<String>,
 }
 
@@ -161,10 +162,10 @@ struct Again {
     path = "/v1/callbacks/recover",
     tag = "callbacks",
     operation_id = "recoverCallbacks",
-    summary = "Send callbacks again that were given up",
-    description = "Those of the caller's tenant that were given up at `since` or later, of one `url` or of all. At most 20,000 \
-        at a time; `more`: ask again.",
-    request_body(description = "`since`, RFC 3339 in UTC; `url`", content((Object = "application/json"))),
+    summary = "Send callbacks and e-mails again that were given up",
+    description = "Those of the caller's tenant that were given up at `since` or later: of one `kind`, `callback` or `email`, or \
+        the callbacks of one `url`, or all. At most 20,000 at a time; `more`: ask again.",
+    request_body(description = "`since`, RFC 3339 in UTC; `kind` or `url`", content((Object = "application/json"))),
     responses(
         (status = 200, description = "They are due: `recovered` says how many", body = Object),
         (status = 400, description = "Malformed body", body = crate::docs::Problem, content_type = "application/problem+json"),
@@ -181,8 +182,17 @@ pub async fn recover(
     let asked = read::<Again>(&body)?;
     let since = parse_rfc3339(&asked.since);
     let since = since.ok_or_else(|| malformed("`since` is a time in RFC 3339 in UTC"))?;
+    // Nobody learns by this what the addresses of e-mails are.
+    let kind = match (&asked.url, asked.kind) {
+        (Some(_), Some(FollowUpKind::Email)) => {
+            return Err(malformed("`url` is of callbacks: leave it or `kind` out"));
+        }
+        (Some(_), _) => Some(FollowUpKind::Callback),
+        (None, kind) => kind,
+    };
     let which = Recover {
         endpoint: asked.url.map(|url| endpoint_key(&principal.tenant, &url)),
+        kind,
         tenant: principal.tenant,
         since,
     };
@@ -196,16 +206,8 @@ pub async fn recover(
             break;
         }
     }
-    tracing::info!(recovered, tenant = %which.tenant, "callbacks recovered by request");
+    tracing::info!(recovered, tenant = %which.tenant, "callbacks and e-mails recovered by request");
     Ok(HttpResponse::Ok()
         .insert_header(("Cache-Control", "no-store"))
         .json(json!({ "recovered": recovered, "more": more })))
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| malformed(&error.to_string()))
-}
-
-fn malformed(why: &str) -> ApiError {
-    ApiError::MalformedBody(clip(why))
 }

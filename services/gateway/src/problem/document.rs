@@ -65,7 +65,7 @@ impl ApiError {
                 set("retriedAs", json!(job));
             }
             Self::UnknownJob(id)
-            | Self::NoCallback(id)
+            | Self::NoCallback(id, _)
             | Self::DeadLetterGone(id)
             | Self::NotRetried { id, .. }
             | Self::StatusBehind(id)

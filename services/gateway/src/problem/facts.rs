@@ -80,7 +80,9 @@ impl ApiError {
                 "callbacks-not-set-up",
                 "Callbacks are not set up",
             ),
-            Self::NoCallback(_) => refused(S::NOT_FOUND, "no-callback", "Job has no callback"),
+            Self::NoCallback(..) => {
+                refused(S::NOT_FOUND, "no-callback", "Job has nothing to send again")
+            }
             Self::UnknownEndpoint(_) => {
                 refused(S::NOT_FOUND, "unknown-endpoint", "Unknown endpoint")
             }

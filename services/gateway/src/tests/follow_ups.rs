@@ -134,6 +134,7 @@ async fn of_an_e_mail_neither_addresses_nor_the_words_of_the_server_are_shown() 
         (&json!("email"), &json!("failed"))
     );
     assert_eq!(shown["attempts"][0]["status"], 550);
+    assert_eq!(shown["reason"], "the mail server's last reply was 550");
     let text = doc.to_string();
     assert!(
         !text.contains("inside") && !text.contains("no such"),
@@ -145,10 +146,17 @@ async fn of_an_e_mail_neither_addresses_nor_the_words_of_the_server_are_shown() 
 async fn only_a_callback_that_there_is_is_sent_again() {
     let bench = Bench::new();
     let id = given_up(&bench, "default");
-    let resend = |id| {
+    let order = |id, body: &'static str| {
         let path = format!("/v1/jobs/{id}/callbacks/resend");
-        bench.ask(TestRequest::post().uri(&path))
+        bench.ask(TestRequest::post().uri(&path).set_payload(body))
     };
+    let resend = |id| order(id, "");
+    for body in [r#"{"kind":"fax"}"#, r#"{"kinds":[]}"#, "7"] {
+        order(id, body).await.problem(400, "malformed-body");
+    }
+    let email = order(id, r#"{"kind":"email"}"#).await;
+    let doc = email.problem(404, "no-callback");
+    assert!(doc["detail"].to_string().contains("no e-mail"), "{doc}");
     bench.fake.store_away.store(true, Ordering::SeqCst);
     resend(id).await.problem(503, "store-unavailable");
     bench.fake.store_away.store(false, Ordering::SeqCst);
@@ -235,4 +243,55 @@ async fn what_was_given_up_since_then_is_recovered() {
     assert_eq!(other.json()["recovered"], 0);
     let both = recover(json!({ "since": since, "url": PUBLIC })).await;
     assert_eq!(both.json(), json!({ "recovered": 2, "more": false }));
+}
+
+#[actix_web::test]
+async fn one_kind_is_sent_again_or_all_and_no_address_is_guessed() {
+    const ADDRESS: &str = "ops@inside.example";
+    let bench = Bench::new();
+    let id = given_up(&bench, "default");
+    {
+        let mut kept = bench.fake.follow_ups.lock().unwrap();
+        let mut email = kept[0].clone();
+        email.0.kind = FollowUpKind::Email;
+        email.0.endpoint = endpoint_key(&Tenant::default(), ADDRESS);
+        kept.push(email);
+    }
+    let post = async |path: &str, body: Value| {
+        let request = TestRequest::post().uri(path);
+        bench.ask(request.set_payload(body.to_string())).await
+    };
+    let resend = format!("/v1/jobs/{id}/callbacks/resend");
+    for (body, kinds) in [
+        (json!({ "kind": "email" }), json!(["email"])),
+        (json!({ "kind": "callback" }), json!(["callback"])),
+        (json!({}), json!(["callback", "email"])),
+    ] {
+        let doc = post(&resend, body).await.json();
+        assert_eq!((&doc["kinds"], &doc["state"]), (&kinds, &json!("pending")));
+    }
+
+    let since = "1970-01-01T00:00:00.000Z";
+    let recover = async |body: Value| {
+        for (it, _) in bench.fake.follow_ups.lock().unwrap().iter_mut() {
+            (it.state, it.settled_at) = (FollowUpState::Failed, Some(1_000));
+        }
+        post("/v1/callbacks/recover", body).await
+    };
+    for (body, recovered) in [
+        (json!({ "since": since }), 2),
+        (json!({ "since": since, "kind": "email" }), 1),
+        (json!({ "since": since, "kind": "callback" }), 1),
+        (json!({ "since": since, "url": PUBLIC }), 1),
+        (json!({ "since": since, "url": ADDRESS }), 0),
+    ] {
+        let doc = recover(body.clone()).await.json();
+        assert_eq!(doc["recovered"], recovered, "{body}");
+    }
+    for body in [
+        json!({ "since": since, "kind": "email", "url": ADDRESS }),
+        json!({ "since": since, "kind": "fax" }),
+    ] {
+        recover(body).await.problem(400, "malformed-body");
+    }
 }

@@ -161,9 +161,9 @@ impl FollowUps for Gate {
     async fn resend(
         &self,
         job: JobId,
-        kind: FollowUpKind,
+        kind: Option<FollowUpKind>,
         now: Millis,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Vec<FollowUpKind>, StoreError> {
         self.pass()?.resend(job, kind, now).await
     }
     async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError> {

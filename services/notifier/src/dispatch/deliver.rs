@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tidegate_contract::now_millis;
 use tidegate_contract::time::rfc3339;
-use tidegate_contract::{CallbackEvent, now_millis};
 use tidegate_store::{EndpointRow, FollowUp, JobRow, Lookup, StoreError, Then};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
@@ -15,7 +15,7 @@ use super::judge::{Judged, Made, judge};
 use super::{Dispatcher, later};
 use crate::client::{Answer, SendError};
 use crate::endpoint::{Change, Record, Turn};
-use crate::payload::{Links, Notice};
+use crate::payload::Notice;
 use crate::sign::Signer;
 use crate::spans;
 
@@ -132,24 +132,10 @@ impl Delivering {
     /// What the callback says. `None`: the job has not ended.
     fn message(&self, row: &JobRow) -> Option<Message> {
         let parts = &self.dispatcher.parts;
-        let base = parts.public_url.as_deref().unwrap_or_default();
-        let status = format!("{}/v1/jobs/{}", base.trim_end_matches('/'), row.id);
-        let links = Links {
-            status: &status,
-            result: &format!("{status}/result"),
-        };
-        let notice = Notice {
-            id: row.id,
-            event: CallbackEvent::of(row.status)?,
-            ended_at: row.ended_at.unwrap_or(row.updated_at),
-            attempt: row.attempt,
-            job: &row.summary,
-            outcome: row.outcome.as_ref(),
-            error: row.error.as_ref(),
-        };
+        let notice = Notice::of(row, parts.public_url.as_deref())?;
         Some(Message {
             id: notice.message_id(),
-            body: notice.body(links, parts.settings.inline_limit),
+            body: notice.body(parts.settings.inline_limit),
         })
     }
 

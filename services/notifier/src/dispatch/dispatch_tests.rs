@@ -339,8 +339,7 @@ async fn sent_again_it_has_the_same_id() {
     let running = start(&store, settings());
     store.until("delivered", delivered(1)).await;
     let one = server.next().await;
-    let kind = FollowUpKind::Callback;
-    store.resend(job(1), kind, now_millis()).await.unwrap();
+    store.resend(job(1), None, now_millis()).await.unwrap();
     running.wake.notify_one();
     let two = server.next().await;
     assert_eq!(one.header("webhook-id"), two.header("webhook-id"));

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tidegate_contract::{FollowUpKind, Millis, now_millis};
-use tidegate_runtime::{Backoff, Condition, Metrics};
+use tidegate_runtime::{Condition, Metrics};
 use tidegate_store::{FollowUp, FollowUps, StoreError, Take, Then};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use url::Url;
 
 use crate::endpoint::{Admission, Record, millis};
 use crate::keys::Keys;
+use crate::rounds::{Next, Rounds};
 use crate::settings::NotifierSettings;
 use crate::store::Jobs;
 use crate::telling::{MARGIN, Telling};
@@ -87,44 +88,28 @@ impl Dispatcher {
 
     /// Takes and delivers until `stop`; deliveries run on in `tasks`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tasks: TaskTracker) {
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            let pause = match self.round(&tasks).await {
-                Ok(true) => {
-                    failures = 0;
-                    continue;
-                }
-                Ok(false) => {
-                    failures = 0;
-                    self.parts.settings.tick
-                }
-                Err(error) => {
-                    if self.parts.store.is_ok() {
-                        tracing::warn!(%error, "callbacks wait for the store");
-                    }
-                    self.parts.store.fail(error.to_string());
-                    failures += 1;
-                    Backoff::default().delay(failures - 1, rand::random())
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-                () = self.parts.wake.notified(), if failures == 0 => {}
-                () = self.freed.notified(), if failures == 0 => {}
-            }
-        }
+        let rounds = Rounds {
+            what: "callbacks",
+            tick: self.parts.settings.tick,
+            store: &self.parts.store,
+            wake: &self.parts.wake,
+            freed: &self.freed,
+        };
+        rounds.run(&stop, || self.round(&tasks)).await;
     }
 
-    /// Takes once. Whether there may be more at once.
-    async fn round(self: &Arc<Self>, tasks: &TaskTracker) -> Result<bool, StoreError> {
+    /// Takes once.
+    async fn round(self: &Arc<Self>, tasks: &TaskTracker) -> Result<Next, StoreError> {
         let free = self.slots.available_permits();
         if free == 0 || self.telling.is_behind() {
-            return Ok(false);
+            return Ok(Next::Wait);
         }
         let taken = self.take(u32::try_from(free).unwrap_or(u32::MAX)).await?;
         self.parts.store.ok();
-        let all_free = taken.len() >= free;
+        let next = match taken.len() >= free {
+            true => Next::AtOnce,
+            false => Next::Wait,
+        };
         let mut round = Round::default();
         let mut callable = Vec::new();
         for follow_up in taken {
@@ -151,7 +136,7 @@ impl Dispatcher {
             }
         }
         self.give_back(round).await?;
-        Ok(all_free)
+        Ok(next)
     }
 
     /// Begins to deliver what may go now; the rest goes back.

@@ -59,6 +59,17 @@ pub enum MailError {
 }
 
 impl MailError {
+    /// A name for traces, which names nobody.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Recipients(_) | Self::Message(_) => "no-mail",
+            Self::Busy(_) => "busy",
+            Self::Connect(_) => "connect",
+            Self::Timeout(_) => "timeout",
+            Self::Broken(_) => "broken",
+        }
+    }
+
     /// Whether another attempt would end the same.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Recipients(_) | Self::Message(_))

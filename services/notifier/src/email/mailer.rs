@@ -104,6 +104,35 @@ impl Mailer {
         }))
     }
 
+    /// Host and port of the server.
+    pub fn server(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// Connects, logs in and takes its leave: whether the server would take a mail. Sends none.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn greet(&self, limit: Duration) -> Result<(), String> {
+        let greeting = async {
+            let mut connection = self.connect().await?;
+            // It has said yes to all that matters.
+            let _ = connection.quit().await;
+            Ok(())
+        };
+        match timeout(limit, greeting).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Ended::Answer(MailAnswer { code, excerpt, .. }))) => {
+                Err(format!("it replies {code} {excerpt}"))
+            }
+            Ok(Err(Ended::Error(error))) => Err(error.to_string()),
+            Err(_) => Err(format!(
+                "no answer within {}",
+                humantime::format_duration(limit)
+            )),
+        }
+    }
+
     /// Makes one attempt. A mail that is sent again, after a time that was up say, has the same `Message-ID`.
     ///
     /// An address that is refused for good does not keep the mail from the other ones: it is named in the excerpt. One

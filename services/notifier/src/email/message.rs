@@ -10,7 +10,7 @@ use tidegate_contract::email::{default_body, default_subject};
 use tidegate_contract::time::rfc3339;
 use tidegate_contract::{EmailSpec, Millis, Place, Recipients};
 
-use crate::payload::{Links, Notice};
+use crate::payload::Notice;
 
 /// Longest subject, in characters.
 const LONGEST_SUBJECT: usize = 200;
@@ -26,8 +26,6 @@ const LAST: Millis = 253_402_300_799_999;
 pub struct Mail<'a> {
     /// The job that has ended.
     pub notice: Notice<'a>,
-    /// Where its status is.
-    pub links: Links<'a>,
     /// The addresses, as a follow-up's target has them: separated by commas.
     pub to: &'a str,
     /// The words of the job's type as it is now; without it, those that are there anyway.
@@ -115,7 +113,7 @@ fn fact(mail: &Mail<'_>, place: Place) -> String {
         Place::Type => job.job_type.to_string(),
         Place::Tenant => job.tenant.to_string(),
         Place::Status => event.status().to_string(),
-        Place::StatusUrl => mail.links.status.to_owned(),
+        Place::StatusUrl => mail.notice.status_url(),
         Place::ErrorCode => error.map(|it| it.code.clone()).unwrap_or_default(),
         Place::ErrorMessage => error.map(|it| it.message.clone()).unwrap_or_default(),
         Place::Attempt => attempt.to_string(),

@@ -6,7 +6,7 @@ use tidegate_contract::{CallbackEvent, FaultSource, JobError, JobSummary, Tier};
 use super::*;
 
 const ID: &str = "018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f";
-const URL: &str = "https://jobs.example/v1/jobs/1";
+const URL: &str = "https://jobs.example/v1/jobs/018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f";
 
 fn job() -> JobSummary {
     JobSummary {
@@ -48,10 +48,7 @@ fn mail<'a>(
             job,
             outcome: None,
             error,
-        },
-        links: Links {
-            status: URL,
-            result: URL,
+            public_url: "https://jobs.example",
         },
         to: "ops@example.com",
         words,

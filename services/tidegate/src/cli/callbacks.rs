@@ -5,11 +5,13 @@ use tidegate_contract::JobId;
 
 use super::GatewayArgs;
 
+const KINDS: [&str; 2] = ["callback", "email"];
+
 #[derive(Debug, Subcommand)]
 pub enum CallbacksCommand {
-    /// List the callbacks of a job, with every attempt
+    /// List the callbacks and e-mails of a job, with every attempt
     List(ListCallbacksArgs),
-    /// Send the callback of a job again, whatever became of it
+    /// Send the callback and the e-mail of a job again, whatever became of them
     Resend(ResendArgs),
     /// Send again what was given up since a time
     Recover(RecoverArgs),
@@ -36,6 +38,9 @@ pub struct ResendArgs {
     /// The job's id
     #[arg(value_name = "JOB")]
     pub id: JobId,
+    /// Only that one of the two
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    pub kind: Option<String>,
     #[command(flatten)]
     pub gateway: GatewayArgs,
     /// The gateway's answer as JSON
@@ -48,9 +53,12 @@ pub struct RecoverArgs {
     /// Only what was given up at this time or later: RFC 3339 in UTC
     #[arg(long, value_name = "TIME")]
     pub since: String,
-    /// Only of this callback URL, whatever its query
+    /// Only callbacks of this URL, whatever its query
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// Only callbacks, or only e-mails
+    #[arg(long, value_name = "KIND", value_parser = KINDS, conflicts_with = "endpoint")]
+    pub kind: Option<String>,
     #[command(flatten)]
     pub gateway: GatewayArgs,
     /// The gateway's answer as JSON

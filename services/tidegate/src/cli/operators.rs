@@ -83,7 +83,7 @@ pub struct TailArgs {
 pub struct DoctorArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// A gateway or worker that runs: is it ready, and has it the same job types? May be given more than once; without it
+    /// A role that runs: is it ready, and has it the same job types? May be given more than once; without it
     /// those are asked that listen where the configuration says
     #[arg(long, value_name = "URL")]
     pub role: Vec<String>,

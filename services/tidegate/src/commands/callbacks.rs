@@ -1,4 +1,4 @@
-//! `tidegate callbacks`: what became of callbacks, and sending them again. All of it asks a gateway.
+//! `tidegate callbacks`: what became of callbacks and e-mails, and sending them again. All of it asks a gateway.
 
 use serde_json::{Map, Value, json};
 
@@ -37,7 +37,7 @@ async fn list(args: ListCallbacksArgs) -> Result<(), Failure> {
     let columns = ["to", "attempt", "at", "ms", "status", "said"];
     let rows: Vec<_> = callbacks.iter().flat_map(attempts).collect();
     let nothing = match callbacks.len() {
-        0 => "the job has no callbacks",
+        0 => "the job has no callbacks and no e-mails",
         _ => "no attempts yet",
     };
     output::rows(nothing, &columns, &rows);
@@ -48,7 +48,15 @@ async fn list(args: ListCallbacksArgs) -> Result<(), Failure> {
 fn named(callback: &Value) -> String {
     match callback["target"].as_str() {
         Some(url) => url.to_owned(),
-        None => format!("the {}", text(callback, "kind")),
+        None => words(&text(callback, "kind")).to_owned(),
+    }
+}
+
+fn words(kind: &str) -> &str {
+    match kind {
+        "callback" => "the callback",
+        "email" => "the e-mail",
+        newer => newer,
     }
 }
 
@@ -109,8 +117,14 @@ fn line(said: &str) -> String {
 
 async fn resend(args: ResendArgs) -> Result<(), Failure> {
     let path = format!("/v1/jobs/{}/callbacks/resend", args.id);
-    let body = client::order(&args.gateway, &path, &json!({})).await?;
-    let said = format!("the callback of job {} is sent again", args.id);
+    let mut order = json!({});
+    if let Some(kind) = args.kind {
+        order["kind"] = json!(kind);
+    }
+    let body = client::order(&args.gateway, &path, &order).await?;
+    let kinds = body["kinds"].as_array().into_iter().flatten();
+    let kinds: Vec<_> = kinds.filter_map(Value::as_str).map(words).collect();
+    let said = format!("sent again of job {}: {}", args.id, kinds.join(", "));
     tell(args.json, &body, said);
     Ok(())
 }
@@ -120,11 +134,14 @@ async fn recover(args: RecoverArgs) -> Result<(), Failure> {
     if let Some(url) = args.endpoint {
         order["url"] = json!(url);
     }
+    if let Some(kind) = args.kind {
+        order["kind"] = json!(kind);
+    }
     let body = client::order(&args.gateway, "/v1/callbacks/recover", &order).await?;
     let said = match body["recovered"].as_u64().unwrap_or_default() {
-        0 => "no callback was given up since then".to_owned(),
-        1 => "one callback is sent again".to_owned(),
-        n => format!("{n} callbacks are sent again"),
+        0 => "nothing was given up since then".to_owned(),
+        1 => "one is sent again".to_owned(),
+        n => format!("{n} are sent again"),
     };
     tell(args.json, &body, said);
     Ok(())

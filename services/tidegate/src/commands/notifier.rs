@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tidegate_notifier::{Keys, Notifier, NotifierConfig, NotifierError};
+use tidegate_callbacks::CallbackSettings;
+use tidegate_notifier::{BadKey, Keys, Notifier, NotifierConfig, NotifierError};
 use tidegate_runtime::Metrics;
 use tidegate_runtime::config::Loaded;
 use tidegate_store::Store;
@@ -57,9 +58,6 @@ pub fn config(
 ) -> Result<NotifierConfig, Failure> {
     let callbacks = &settings.callbacks;
     let bad = |key: &str, problem: String| settings::refused(loaded, format!("{key} {problem}"));
-    let tenants = callbacks.tenants.iter();
-    let own = tenants.map(|(tenant, own)| (tenant, own.keys.as_slice()));
-    let keys = Keys::new(&callbacks.keys, own);
     let tenants = callbacks.tenants.values().filter_map(|own| own.url.clone());
     let types = settings
         .types
@@ -78,13 +76,20 @@ pub fn config(
             .rules()
             .map_err(|error| bad("callbacks.allow_networks", error.to_string()))?,
         configured: configured.collect(),
-        keys: keys.map_err(|error| bad("callbacks.keys", error.to_string()))?,
+        keys: keys(callbacks).map_err(|error| bad("callbacks.keys", error.to_string()))?,
         words: words.collect(),
         public_url: settings.gateway.public_url.clone(),
         wake,
         metrics,
         instance: instance.to_owned(),
     })
+}
+
+/// What signs.
+pub fn keys(callbacks: &CallbackSettings) -> Result<Keys, BadKey> {
+    let tenants = callbacks.tenants.iter();
+    let own = tenants.map(|(tenant, own)| (tenant, own.keys.as_slice()));
+    Keys::new(&callbacks.keys, own)
 }
 
 /// Why there is no notifier: an address that is taken is code 1, a setting that cannot be used code 2.

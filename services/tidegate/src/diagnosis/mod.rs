@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod clocks;
 pub mod groups;
+pub mod notifier;
 pub mod registry;
 pub mod rights;
 pub mod roles;

@@ -17,6 +17,11 @@ pub enum Role {
     Gateway,
     Worker,
     Scheduler,
+    Notifier,
+}
+
+impl Role {
+    pub const ALL: [Role; 4] = [Role::Gateway, Role::Worker, Role::Scheduler, Role::Notifier];
 }
 
 impl fmt::Display for Role {
@@ -25,12 +30,13 @@ impl fmt::Display for Role {
             Role::Gateway => "gateway",
             Role::Worker => "worker",
             Role::Scheduler => "scheduler",
+            Role::Notifier => "notifier",
         })
     }
 }
 
 /// What a role does with Kafka on the topics of these pools and rungs. Dead letters come first: nobody reads them while
-/// they are tried.
+/// they are tried. A notifier does nothing with it.
 pub fn wanted(role: Role, topics: &Topics, pools: &[Pool], rungs: &[Duration]) -> Vec<Right> {
     let mut wanted = vec![Right::WriteTopic(topics.dead_letters())];
     match role {
@@ -47,6 +53,7 @@ pub fn wanted(role: Role, topics: &Topics, pools: &[Pool], rungs: &[Duration]) -
             Right::WriteTopic(topics.control()),
         ]),
         Role::Scheduler => wanted.push(Right::ReadTopic(topics.control())),
+        Role::Notifier => return Vec::new(),
     }
     for pool in pools {
         for tier in Tier::ALL {

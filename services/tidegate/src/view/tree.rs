@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::spans::Span;
 
 /// What of a span's attributes is shown, and under which name.
-const SHOWN: [(&str, &str); 9] = [
+const SHOWN: [(&str, &str); 10] = [
     ("messaging.message.conversation_id", "job"),
     ("job_id", "job"),
     ("tidegate.attempt", "attempt"),
@@ -13,6 +13,7 @@ const SHOWN: [(&str, &str); 9] = [
     ("messaging.kafka.offset", "offset"),
     ("tidegate.event", "event"),
     ("http.response.status_code", "status"),
+    ("tidegate.smtp.reply_code", "reply"),
     ("error.type", "error"),
     ("otel.status_description", "error"),
 ];

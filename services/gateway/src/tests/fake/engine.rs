@@ -1,6 +1,7 @@
 //! The fake as the gateway sees it.
 
 use super::*;
+use tidegate_contract::FollowUpKind;
 
 #[async_trait]
 impl Engine for Fake {
@@ -208,14 +209,21 @@ impl Engine for Fake {
         Ok(own.cloned().collect())
     }
 
-    async fn resend(&self, job: JobId, now: Millis) -> Result<bool, StoreError> {
+    async fn resend(
+        &self,
+        job: JobId,
+        kind: Option<FollowUpKind>,
+        now: Millis,
+    ) -> Result<Vec<FollowUpKind>, StoreError> {
         self.away()?;
         let mut kept = self.follow_ups.lock().unwrap();
-        let Some((it, _)) = kept.iter_mut().find(|(it, _)| it.job == job) else {
-            return Ok(false);
-        };
-        (it.state, it.due_at, it.settled_at) = (FollowUpState::Pending, now, None);
-        Ok(true)
+        let own = kept.iter_mut().map(|(it, _)| it);
+        let own = own.filter(|it| it.job == job && kind.is_none_or(|kind| it.kind == kind));
+        let due = own.map(|it| {
+            (it.state, it.due_at, it.settled_at) = (FollowUpState::Pending, now, None);
+            it.kind
+        });
+        Ok(due.collect())
     }
 
     async fn recover(&self, which: &Recover, _: Millis, limit: u32) -> Result<u64, StoreError> {
@@ -223,6 +231,7 @@ impl Engine for Fake {
         let mut kept = self.follow_ups.lock().unwrap();
         let wanted = kept.iter_mut().filter(|(it, _)| {
             it.tenant == which.tenant
+                && which.kind.is_none_or(|kind| it.kind == kind)
                 && it.settled_at.is_some_and(|at| at >= which.since)
                 && which
                     .endpoint

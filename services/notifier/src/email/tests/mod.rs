@@ -9,12 +9,11 @@ use tokio::time::timeout;
 
 use self::server::{Encryption, Say, Server};
 use super::*;
-use crate::payload::{Links, Notice};
+use crate::payload::Notice;
 
 /// No test waits longer for anything: what hangs is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 const ID: &str = "018f3a6e-7c1b-7d4e-9a51-3b6f0c2d8e4f";
-const URL: &str = "https://jobs.example/v1/jobs/1";
 const TWO: &str = "ops@example.com,b@example.com";
 
 fn settings(server: &Server, security: Security) -> EmailSettings {
@@ -71,10 +70,7 @@ async fn send(mailer: &Mailer, to: &str) -> Result<MailAnswer, MailError> {
             job: &job,
             outcome: None,
             error: None,
-        },
-        links: Links {
-            status: URL,
-            result: URL,
+            public_url: "",
         },
         to,
         words: None,
@@ -103,7 +99,7 @@ async fn mails_are_taken_one_after_the_other_on_one_connection() {
     let mail = commands[5];
     assert!(mail.contains(&format!("Message-ID: <msg_{ID}_completed@example.org>\r\n")));
     assert!(mail.contains("\r\nTo: ops@example.com, b@example.com\r\n"));
-    assert!(mail.contains(URL));
+    assert!(mail.contains(&format!("/v1/jobs/{ID}")));
     let once = [
         "MAIL FROM:<jobs@example.org>",
         "RCPT TO:<ops@example.com>",
@@ -359,4 +355,27 @@ async fn a_mailer_is_made_only_of_what_can_be_used() {
     );
     let told = message(|it| it.ca_file = Some("/dev/null".into()));
     assert!(told.ends_with("there is no certificate in it"), "{told}");
+}
+
+#[tokio::test]
+async fn a_greeting_shows_whether_the_server_would_take_a_mail_and_sends_none() {
+    let mut good = Server::start(Encryption::Starttls, vec![]).await;
+    let greeted = logged_in(&good, Security::Starttls).greet(PATIENCE).await;
+    assert_eq!(greeted, Ok(()));
+    assert_eq!((good.count("QUIT"), good.count("MAIL")), (1, 0));
+
+    let refuses = vec![("AUTH", Say::Reply("535 wrong password"))];
+    let closed = vec![("greeting", Say::Reply("554 go away"))];
+    let hangs = vec![("EHLO", Say::Hang)];
+    let soon = Duration::from_millis(300);
+    for (script, limit, part) in [
+        (refuses, PATIENCE, "535 wrong password"),
+        (closed, PATIENCE, "554 go away"),
+        (hangs, soon, "no answer within 300ms"),
+    ] {
+        let server = Server::start(Encryption::Starttls, vec![script]).await;
+        let mailer = logged_in(&server, Security::Starttls);
+        let why = mailer.greet(limit).await.unwrap_err();
+        assert!(why.contains(part) && !why.contains("hush"), "{why}");
+    }
 }

@@ -27,7 +27,11 @@ pub fn addresses(settings: &Settings, named: &[String]) -> Result<Vec<Address>, 
         let urls = named.iter().map(|url| client::under("--role", url, ""));
         return urls.map(|url| Ok((url?, false))).collect();
     }
-    let listen = [&settings.gateway.listen, &settings.worker.listen];
+    let listen = [
+        &settings.gateway.listen,
+        &settings.worker.listen,
+        &settings.notifier.listen,
+    ];
     Ok(listen
         .iter()
         .filter_map(|listen| Some((here(listen)?, true)))

@@ -5,15 +5,18 @@
 
 mod http;
 mod kafka;
+mod notifier;
 
 use std::time::Duration;
 
+use tidegate_contract::now_millis;
 use tidegate_kafka::RegistryError;
 use tidegate_runtime::types::digest;
 use tidegate_store::{Inspection, StoreError};
 
 use crate::cli::DoctorArgs;
 use crate::diagnosis::clocks::Sample;
+use crate::diagnosis::notifier::{Seen, Stored, judge as judge_notifier};
 use crate::diagnosis::rights::Role;
 use crate::diagnosis::roles::Own;
 use crate::diagnosis::{self, Finding, Verdict, clocks, registry, roles, store};
@@ -30,7 +33,7 @@ pub async fn run(args: DoctorArgs) -> Result<u8, Failure> {
     let settings = &loaded.value;
     let wanted = match args.only {
         Some(role) => vec![role],
-        None => vec![Role::Gateway, Role::Worker, Role::Scheduler],
+        None => Role::ALL.to_vec(),
     };
     let own = Own {
         digest: digest(&settings.types),
@@ -39,31 +42,49 @@ pub async fn run(args: DoctorArgs) -> Result<u8, Failure> {
         problems,
     };
     let asked = http::addresses(settings, &args.role)?;
-    // Workers and schedulers have no store.
-    let has_store = wanted.contains(&Role::Gateway);
+    // Workers and schedulers have no store, and notifiers have nothing of Kafka.
+    let notifies = wanted.contains(&Role::Notifier);
+    let has_store = notifies || wanted.contains(&Role::Gateway);
+    let of_kafka = wanted.iter().filter(|role| **role != Role::Notifier);
+    let of_kafka: Vec<_> = of_kafka.copied().collect();
+    let has_kafka = !of_kafka.is_empty();
     if has_store {
         // A setting that cannot be used is told as everywhere else.
         tidegate_store::open(&settings.store).map_err(|error| settings::refused(&loaded, error))?;
     }
-    let (kafka, registry, store, roles) = tokio::join!(
-        kafka::look(settings, &wanted),
-        look_at_registry(settings),
-        look_at_store(settings, has_store),
+    let (kafka, registry, store, set_up, roles) = tokio::join!(
+        only_if(has_kafka, kafka::look(settings, &of_kafka)),
+        only_if(has_kafka, look_at_registry(settings)),
+        only_if(has_store, look_at_store(settings)),
+        only_if(notifies, notifier::set_up(settings)),
         http::look(asked),
     );
 
     let mut findings = vec![];
     let mut times = Times::default();
-    findings.extend(kafka.findings);
-    findings.extend(registry.findings);
-    if let Ok(time) = registry.time {
-        times.take("registry", time);
+    let mut cluster = None;
+    if let Some(kafka) = kafka {
+        findings.extend(kafka.findings);
+        cluster = kafka.cluster;
     }
-    if let Some((found, time)) = store {
-        findings.extend(store::judge(&found, kafka.cluster.as_deref()));
-        if found.is_ok() {
-            times.take("store", time);
+    if let Some(registry) = registry {
+        findings.extend(registry.findings);
+        if let Ok(time) = registry.time {
+            times.take("registry", time);
         }
+    }
+    let mut stored = None;
+    if let Some(store) = store {
+        findings.extend(store::judge(&store.found, cluster.as_deref()));
+        if store.found.is_ok() {
+            times.take("store", store.time);
+        }
+        stored = Some(store.waiting);
+    }
+    if let (Some((signing, mailing)), Some((callbacks, emails))) = (set_up, stored) {
+        let seen = |set_up, waiting| Seen { set_up, waiting };
+        let (callbacks, emails) = (seen(signing, callbacks), seen(mailing, emails));
+        findings.extend(judge_notifier(&callbacks, &emails, now_millis()));
     }
     let (asked, role_times): (Vec<_>, Vec<_>) = roles.into_iter().unzip();
     for (role, time) in asked.iter().zip(role_times) {
@@ -139,37 +160,50 @@ async fn look_at_registry(settings: &Settings) -> Registry {
     }
 }
 
-type Looked = (Result<Inspection, StoreError>, Option<Sample>);
+struct Looked {
+    found: Result<Inspection, StoreError>,
+    time: Option<Sample>,
+    /// Callbacks and e-mails.
+    waiting: (Stored, Stored),
+}
 
-async fn look_at_store(settings: &Settings, wanted: bool) -> Option<Looked> {
-    if !wanted {
-        return None;
-    }
+async fn look_at_store(settings: &Settings) -> Looked {
     let look = async {
         let store = tidegate_store::open(&settings.store)?;
-        let asked = tidegate_contract::now_millis();
+        let asked = now_millis();
         let found = store.inspect().await;
-        let answered = tidegate_contract::now_millis();
+        let answered = now_millis();
+        let waiting = notifier::waiting(&*store, &found).await;
         store.close().await;
-        Ok::<_, StoreError>((found?, asked, answered))
+        let now = found.as_ref().ok().and_then(|found| found.now);
+        let time = now.map(|theirs| Sample {
+            asked,
+            theirs,
+            step: 0,
+            answered,
+        });
+        Ok(Looked {
+            found,
+            time,
+            waiting,
+        })
     };
-    let found = match tokio::time::timeout(LIMIT, look).await {
-        Ok(found) => found,
-        Err(_) => {
-            let reason = format!("no answer within {} s", LIMIT.as_secs());
-            Err(StoreError::Unavailable(reason))
-        }
+    let error = match tokio::time::timeout(LIMIT, look).await {
+        Ok(Ok(looked)) => return looked,
+        Ok(Err(error)) => error,
+        Err(_) => StoreError::Unavailable(format!("no answer within {} s", LIMIT.as_secs())),
     };
-    Some(match found {
-        Ok((found, asked, answered)) => {
-            let time = found.now.map(|theirs| Sample {
-                asked,
-                theirs,
-                step: 0,
-                answered,
-            });
-            (Ok(found), time)
-        }
-        Err(error) => (Err(error), None),
-    })
+    let unknown = || Stored::Unknown("the store is not there".to_owned());
+    Looked {
+        found: Err(error),
+        time: None,
+        waiting: (unknown(), unknown()),
+    }
+}
+
+async fn only_if<T>(wanted: bool, look: impl Future<Output = T>) -> Option<T> {
+    match wanted {
+        true => Some(look.await),
+        false => None,
+    }
 }
