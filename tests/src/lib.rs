@@ -6,7 +6,8 @@
 //! does. [`until`] waits for conditions, [`http`] talks to gateways and [`load`] does so many times at once, [`kafka`]
 //! looks into topics and [`rows`] into the store, [`otlp`] takes traces and [`jaeger`] shows them, [`proxy`] cuts
 //! connections, [`receiver`] is called back, [`languages`] starts workers that are not written in Rust, [`examples`] runs
-//! the example clients and receivers and [`browser`] a browser. [`documents`] runs the commands of the documentation.
+//! the example clients and receivers, [`browser`] a browser and [`doctor`] the doctor. [`documents`] runs the commands of the
+//! documentation.
 
 // A harness fails its test by a panic, and says what it measured.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
@@ -14,6 +15,7 @@
 pub mod balancer;
 pub mod browser;
 pub mod churn;
+pub mod doctor;
 pub mod documents;
 pub mod examples;
 pub mod http;
