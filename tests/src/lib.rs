@@ -5,15 +5,18 @@
 //! processes ([`Process`]) that can be asked to stop, killed, paused and resumed; everything ends when the test
 //! does. [`until`] waits for conditions, [`http`] talks to gateways and [`load`] does so many times at once, [`kafka`]
 //! looks into topics and [`rows`] into the store, [`otlp`] takes traces and [`jaeger`] shows them, [`proxy`] cuts
-//! connections, [`receiver`] is called back, [`languages`] starts workers that are not written in Rust, [`examples`] runs
-//! the example clients and receivers and [`browser`] a browser. [`documents`] runs the commands of the documentation.
+//! connections, [`receiver`] is called back by a [`callbacks::Installation`], [`misbehave`], [`tls`] and [`lookups`] stand for
+//! those who mean harm, [`languages`] starts workers that are not written in Rust, [`examples`] runs the example clients and
+//! receivers, [`browser`] a browser and [`doctor`] the doctor. [`documents`] runs the commands of the documentation.
 
 // A harness fails its test by a panic, and says what it measured.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 pub mod balancer;
 pub mod browser;
+pub mod callbacks;
 pub mod churn;
+pub mod doctor;
 pub mod documents;
 pub mod examples;
 pub mod http;
@@ -21,6 +24,7 @@ pub mod jaeger;
 pub mod kafka;
 pub mod languages;
 pub mod load;
+pub mod lookups;
 pub mod mailbox;
 pub mod misbehave;
 pub mod otlp;
@@ -34,6 +38,7 @@ pub mod scripts;
 pub mod stack;
 pub mod stall;
 pub mod storm;
+pub mod tls;
 pub mod topics;
 pub mod traffic;
 pub mod unreadable;

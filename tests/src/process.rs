@@ -100,9 +100,18 @@ impl Process {
 
     /// Resident memory in KiB.
     pub fn memory_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it has ever had, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, what: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with(what));
         line.and_then(|line| line.split_whitespace().nth(1))
             .and_then(|kib| kib.parse().ok())
             .unwrap_or(0)

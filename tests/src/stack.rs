@@ -53,6 +53,8 @@ pub struct Stack {
     database: Option<String>,
     /// Settings that every role of this stack gets, as `--set` takes them.
     pub settings: Vec<String>,
+    /// Variables that every command of this stack gets besides ours.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Job types for tests, on top of the shipped configuration: a file, as an operator would write it.
@@ -146,6 +148,7 @@ impl Stack {
             dir,
             database: None,
             settings,
+            environment: Vec::new(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Stack {
         let name = self.prefix.trim_end_matches('.');
         let mut other = Self::with_store(self.servers.clone(), name, self.store.clone());
         other.settings = self.settings.clone();
+        other.environment = self.environment.clone();
         other.write_types(types);
         other
     }
@@ -188,6 +192,8 @@ impl Stack {
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
+        let more = self.environment.iter();
+        command.envs(more.map(|(name, value)| (name, value)));
         command
     }
 

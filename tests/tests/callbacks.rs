@@ -2,98 +2,12 @@
 
 #![allow(clippy::expect_used)] // clippy knows only `#[test]` functions as tests
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use tidegate_contract::now_millis;
 use tidegate_contract::time::rfc3339;
-use tidegate_tests::receiver::{Answer, Call, Receiver};
-use tidegate_tests::{Client, Process, Stack, secs, until, until_true};
-
-/// An installation that calls back, with one of each role.
-struct Installation {
-    stack: Stack,
-    gateway: Process,
-    _worker: Process,
-    notifier: Option<Process>,
-    client: Client,
-    receiver: Receiver,
-}
-
-impl Installation {
-    async fn new() -> Self {
-        let mut stack = Stack::new().await;
-        stack.call_back();
-        let gateway = stack.gateway("gateway").await;
-        let worker = stack.worker("worker").await;
-        let notifier = stack.notifier("notifier").await;
-        Self {
-            client: Client::new(gateway.url()),
-            receiver: Receiver::start(),
-            stack,
-            gateway,
-            _worker: worker,
-            notifier: Some(notifier),
-        }
-    }
-
-    /// Submits a job that calls a path back, and gives its id.
-    async fn job(&self, job_type: &str, path: &str, events: Option<&str>) -> String {
-        let url = format!("{}{path}", self.receiver.url);
-        let mut request = self
-            .client
-            .submit(job_type, r#"{"n":7}"#)
-            .header("prefer", "respond-async")
-            .header("tidegate-callback-url", url);
-        if let Some(events) = events {
-            request = request.header("tidegate-callback-events", events);
-        }
-        let answer = request.send().await.expect("an answer");
-        tidegate_tests::http::accepted(answer).await.id
-    }
-
-    async fn calls(&self, path: &str, count: usize) -> Vec<Call> {
-        until(&format!("{count} calls of {path}"), secs(40), || async {
-            let calls = self.receiver.calls(path);
-            (calls.len() >= count).then_some(calls)
-        })
-        .await
-    }
-
-    /// The callbacks of a job, once the only one of it is in that state.
-    async fn callback(&self, id: &str, state: &str) -> Value {
-        until(
-            &format!("the callback of {id} is {state}"),
-            secs(20),
-            || async {
-                let document = self.callbacks(id).await;
-                let callback = document["callbacks"][0].clone();
-                (callback["state"] == state).then_some(callback)
-            },
-        )
-        .await
-    }
-
-    async fn callbacks(&self, id: &str) -> Value {
-        let answer = self.client.get(&format!("/v1/jobs/{id}/callbacks")).send();
-        answer.await.expect("an answer").json().await.expect("JSON")
-    }
-
-    /// The JSON lines that a command about callbacks prints.
-    fn command(&self, arguments: &[&str]) -> Vec<Value> {
-        let mut command = Command::new(tidegate_tests::stack::program());
-        command.args(arguments);
-        command.args(["--url", self.gateway.url(), "--json"]);
-        let output = command.output().expect("the program runs");
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {complaint}");
-        let lines = printed.lines();
-        lines
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect()
-    }
-}
+use tidegate_tests::callbacks::Installation;
+use tidegate_tests::receiver::Answer;
+use tidegate_tests::{Client, Stack, secs, until_true};
 
 #[tokio::test]
 async fn a_callback_tells_the_end_signed_and_in_the_trace_of_its_job() {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tidegate_tests::misbehave::HttpWorker;
+use tidegate_tests::misbehave::Server;
 use tidegate_tests::{Client, Stack, secs, until};
 
 /// Types that fail, each in its own way: name, handler.
-fn failing(http: &HttpWorker) -> String {
+fn failing(http: &Server) -> String {
     let command = |program: &str| format!("{{ kind = \"command\", program = {program} }}");
     let url = |path| format!("{{ kind = \"http\", url = \"{}\" }}", http.url(path));
     let types = [
@@ -20,7 +20,7 @@ fn failing(http: &HttpWorker) -> String {
             command(r#"["head", "-c", "9000000", "/dev/zero"]"#),
         ),
         ("no-program", command(r#"["/no/such/program"]"#)),
-        ("http-error", url("error")),
+        ("http-error", url("500/plain")),
         ("http-hang", url("hang")),
         ("http-reset", url("reset")),
         ("http-half", url("half")),
@@ -71,7 +71,7 @@ async fn fails(client: &Client, job_type: &str) -> (u16, Value, Value) {
 
 #[tokio::test]
 async fn every_failure_ends_its_job_and_says_which_it_is() {
-    let http = HttpWorker::start().await;
+    let http = Server::start().await;
     let mut stack = Stack::new().await;
     stack.configure(&failing(&http));
     // One at a time: what holds the worker up shows at once.
@@ -158,7 +158,7 @@ async fn every_failure_ends_its_job_and_says_which_it_is() {
 #[tokio::test]
 async fn answers_of_any_size_leave_the_workers_memory_bounded() {
     const AT_ONCE: usize = 8;
-    let http = HttpWorker::start().await;
+    let http = Server::start().await;
     let mut stack = Stack::new().await;
     stack.configure(&failing(&http));
     stack.set(&format!("worker.concurrency={AT_ONCE}"));

@@ -1,14 +1,17 @@
-//! Every way to follow a job, on the gateway that did not take it.
+//! Every way to follow a job, on the gateway that did not take it, and a webhook beside them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde_json::Value;
 use tidegate_contract::now_millis;
 use tidegate_contract::time::parse_rfc3339;
-use tidegate_tests::{Client, Process, Stack, secs};
+use tidegate_tests::receiver::{Answer, Call, Receiver};
+use tidegate_tests::{Client, Process, Stack, secs, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -107,17 +110,59 @@ async fn polled(client: &Client, id: &str, hold: u64) -> Value {
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    Sse,
+    EventStream,
     WebSocket,
     LongPoll,
-    Poll,
+    Polling,
+    Webhook,
 }
 
-/// Follows a job to its end: milliseconds from its terminal event to here.
-async fn follow(way: Way, client: &Client, id: &str) -> i64 {
+/// What jobs call back, and how late.
+struct Hooks {
+    receiver: Receiver,
+    /// Milliseconds from the end of each job to its first message.
+    delays: Arc<Mutex<BTreeMap<String, i64>>>,
+}
+
+impl Hooks {
+    fn start() -> Self {
+        let delays = Arc::<Mutex<BTreeMap<String, i64>>>::default();
+        let noted = Arc::clone(&delays);
+        let note = move |call: &Call| {
+            assert!(call.signed);
+            let data = &call.body["data"];
+            let ended = parse_rfc3339(data["endedAt"].as_str().unwrap()).unwrap();
+            let id = data["id"].as_str().unwrap().to_owned();
+            let mut delays = noted.lock().unwrap();
+            delays.entry(id).or_insert(call.at - ended);
+            Answer::Status(204)
+        };
+        let receiver = Receiver::answering(note);
+        Self { receiver, delays }
+    }
+
+    /// Has a job called back, and waits for that.
+    async fn call(&self, taker: &Client) -> i64 {
+        let submit = taker
+            .submit("sleep-async", "0.3")
+            .header("tidegate-callback-url", &self.receiver.url);
+        let answer = submit.send().await.unwrap();
+        let job = tidegate_tests::http::accepted(answer).await;
+        let what = format!("the message of {}", job.id);
+        until(&what, LIMIT, || async {
+            self.delays.lock().unwrap().get(&job.id).copied()
+        })
+        .await
+    }
+}
+
+/// Follows a job that one gateway takes on the other, to its end: milliseconds from its terminal event to here.
+async fn follow(way: Way, [taker, client]: [&Client; 2], hooks: &Hooks) -> i64 {
+    let accept = async || taker.accept("sleep-async", "0.3").await.id;
     let (end, now) = match way {
-        Way::Sse => {
-            let events = sse(client, id, None).await;
+        Way::Webhook => return hooks.call(taker).await,
+        Way::EventStream => {
+            let events = sse(client, &accept().await, None).await;
             let now = now_millis();
             let numbers: Vec<_> = events.iter().map(|(id, ..)| *id).collect();
             assert_eq!(numbers, (0..=numbers.len() as i64 - 1).collect::<Vec<_>>());
@@ -127,13 +172,13 @@ async fn follow(way: Way, client: &Client, id: &str) -> i64 {
             (end.clone(), now)
         }
         Way::WebSocket => {
-            let (messages, code) = websocket(client, id).await;
+            let (messages, code) = websocket(client, &accept().await).await;
             let end = messages.last().unwrap().clone();
             assert_eq!((code, &end["event"]), (1000, &"completed".into()));
             (end, now_millis())
         }
-        Way::LongPoll => (polled(client, id, 30).await, now_millis()),
-        Way::Poll => (polled(client, id, 0).await, now_millis()),
+        Way::LongPoll => (polled(client, &accept().await, 30).await, now_millis()),
+        Way::Polling => (polled(client, &accept().await, 0).await, now_millis()),
     };
     assert_eq!(end["status"], "completed");
     now - parse_rfc3339(end["endedAt"].as_str().unwrap()).unwrap()
@@ -145,27 +190,42 @@ async fn pair(stack: &Stack) -> (Process, Process) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_sees_the_end_on_the_gateway_that_did_not_take_the_job() {
-    let stack = Stack::new().await;
+    let mut stack = Stack::new().await;
+    stack.call_back();
+    // As it is shipped.
+    stack.set("notifier.tick=500ms");
     let (a, b) = pair(&stack).await;
     let _worker = stack.worker("worker").await;
+    let _notifier = stack.notifier("notifier").await;
     let gateways = [Client::new(a.url()), Client::new(b.url())];
-    for way in [Way::Sse, Way::WebSocket, Way::LongPoll, Way::Poll] {
+    let hooks = Hooks::start();
+    let ways = [
+        Way::EventStream,
+        Way::WebSocket,
+        Way::LongPoll,
+        Way::Polling,
+        Way::Webhook,
+    ];
+    let mut table = format!("from the end of a job to its follower, {JOBS} jobs a way\n");
+    for way in ways {
         let jobs = futures::stream::iter(0..JOBS).map(|n| {
-            let (taker, other) = (&gateways[n % 2], &gateways[(n + 1) % 2]);
+            let both = [&gateways[n % 2], &gateways[(n + 1) % 2]];
+            let followed = timeout(LIMIT, follow(way, both, &hooks));
             async move {
-                let job = taker.accept("sleep-async", "0.3").await;
-                let followed = timeout(LIMIT, follow(way, other, &job.id)).await;
-                followed.unwrap_or_else(|_| panic!("{way:?} of {} has no end", job.id))
+                followed
+                    .await
+                    .unwrap_or_else(|_| panic!("{way:?} of a job has no end"))
             }
         });
         let mut delays: Vec<i64> = jobs.buffer_unordered(AT_ONCE).collect().await;
         delays.sort_unstable();
-        println!(
-            "{way:?}: from the end of a job to its follower: p50 {} ms, p99 {} ms, {JOBS} jobs",
-            delays[JOBS / 2],
-            delays[JOBS * 99 / 100]
+        let (p50, p99) = (delays[JOBS / 2], delays[JOBS * 99 / 100]);
+        table += &format!(
+            "{:<11}  p50 {p50:>4} ms  p99 {p99:>4} ms\n",
+            format!("{way:?}")
         );
     }
+    print!("{table}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

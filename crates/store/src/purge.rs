@@ -14,12 +14,19 @@ pub(crate) struct Cutoffs {
     pub ended: Vec<(Status, Millis)>,
     /// Of rows that never ended: with this deadline or an earlier one.
     pub unfinished: Millis,
-    /// Tombstones made at this time or earlier.
-    pub tombstones: Millis,
-    /// Notes of retries made at this time or earlier.
-    pub retries: Millis,
-    /// Endpoints of which nothing new was kept since.
-    pub endpoints: Millis,
+    /// Of rows that go by their age alone: with this time or an earlier one.
+    pub aged: [(Aged, Millis); 3],
+}
+
+/// Rows that go by their age alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aged {
+    /// Since they were made.
+    Tombstones,
+    /// Notes of retries, since they were made.
+    Retries,
+    /// Since something new was kept of them.
+    Endpoints,
 }
 
 /// How long it is noted that a job was done again: longer than dead letters are kept, so that none is done twice.
@@ -36,9 +43,11 @@ impl Cutoffs {
         Self {
             ended: ended.collect(),
             unfinished: before(now, keep.unfinished),
-            tombstones: before(now, keep.tombstones),
-            retries: before(now, RETRIES),
-            endpoints: before(now, ENDPOINTS),
+            aged: [
+                (Aged::Tombstones, before(now, keep.tombstones)),
+                (Aged::Retries, before(now, RETRIES)),
+                (Aged::Endpoints, before(now, ENDPOINTS)),
+            ],
         }
     }
 }
@@ -76,16 +85,12 @@ impl Tally {
         self.purged.unfinished += count;
     }
 
-    pub fn tombstones(&mut self, count: u64) {
-        self.purged.tombstones += count;
-    }
-
-    pub fn retries(&mut self, count: u64) {
-        self.purged.retries += count;
-    }
-
-    pub fn endpoints(&mut self, count: u64) {
-        self.purged.endpoints += count;
+    pub fn aged(&mut self, kind: Aged, count: u64) {
+        *match kind {
+            Aged::Tombstones => &mut self.purged.tombstones,
+            Aged::Retries => &mut self.purged.retries,
+            Aged::Endpoints => &mut self.purged.endpoints,
+        } += count;
     }
 
     /// Keys of jobs that never came to be.

@@ -1,13 +1,10 @@
-//! Whom the storm's jobs call back: it notes every message, checks its signature by itself, and does not always take it.
+//! Whom the storm's jobs call back: a receiver that does not always take a message at first.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::Value;
 
-use crate::receiver::is_signed;
+use crate::receiver::{Answer, Call, Receiver};
 
 use super::facts::Message;
 
@@ -18,92 +15,83 @@ const SILENCE: Duration = Duration::from_secs(4);
 
 /// The receiver; it ends with the program.
 #[derive(Clone)]
-pub struct Hooks {
-    url: String,
-    heard: Arc<Heard>,
-}
-
-#[derive(Default)]
-struct Heard {
-    messages: Mutex<Vec<Message>>,
-    /// How often each message came.
-    times: Mutex<BTreeMap<String, u64>>,
-}
+pub struct Hooks(Receiver);
 
 impl Hooks {
     /// Listens on a free port.
     pub fn start() -> Self {
-        let heard = Arc::<Heard>::default();
-        let data = web::Data::from(Arc::clone(&heard));
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(data.clone())
-                .route("/job/{number}", web::post().to(receive))
-        })
-        .workers(1)
-        .keep_alive(Duration::from_secs(75))
-        .disable_signals()
-        .bind("127.0.0.1:0")
-        .expect("a port");
-        let url = format!("http://{}", server.addrs()[0]);
-        tokio::spawn(server.run());
-        Self { url, heard }
+        Self(Receiver::answering(answer))
     }
 
     /// Where the job of a number calls back.
     pub fn of_job(&self, number: u64) -> String {
-        format!("{}/job/{number}", self.url)
+        format!("{}/job/{number}", self.0.url)
     }
 
     /// Every message that came, each as often as it did.
     pub fn messages(&self) -> Vec<Message> {
-        lock(&self.heard.messages).clone()
+        self.0.all().into_iter().filter_map(message).collect()
     }
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+/// The number of the job that a path belongs to.
+fn number(call: &Call) -> Option<u64> {
+    call.path.strip_prefix("/job/")?.parse().ok()
 }
 
-async fn receive(
-    request: HttpRequest,
-    number: web::Path<u64>,
-    body: web::Bytes,
-    heard: web::Data<Heard>,
-) -> HttpResponse {
-    let header = |name: &str| {
-        let value = request.headers().get(name)?.to_str().ok();
-        value.map(str::to_owned)
+/// Which messages are refused follows from the job: of a repeat of the storm the same ones are.
+fn answer(call: &Call) -> Answer {
+    let Some(number) = number(call) else {
+        return Answer::Status(404);
     };
-    let text = |name: &str| header(name).unwrap_or_default();
-    let (id, signatures) = (text("webhook-id"), text("webhook-signature"));
-    let signed = is_signed(&id, &text("webhook-timestamp"), &body, &signatures);
-    let times = {
-        let mut times = lock(&heard.times);
-        let times = times.entry(id.clone()).or_default();
-        *times += 1;
-        *times
-    };
-    // Which ones follows from the job: of a repeat of the storm the same are refused.
     let ticket = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    let refused = times == 1 && ticket % 100 < REFUSED;
-    let document: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let data = &document["data"];
-    let said = |value: &Value| value.as_str().map(str::to_owned);
-    lock(&heard.messages).push(Message {
-        number: *number,
-        id,
-        signed,
-        taken: !refused,
+    match call.earlier == 0 && ticket % 100 < REFUSED {
+        true if ticket.is_multiple_of(5) => Answer::Silence(SILENCE),
+        true => Answer::Status(503),
+        false => Answer::Status(204),
+    }
+}
+
+fn message(call: Call) -> Option<Message> {
+    let data = &call.body["data"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Some(Message {
+        number: number(&call)?,
+        signed: call.signed,
+        taken: call.taken,
         job: data["id"].as_str().and_then(|id| id.parse().ok()),
         status: data["status"].as_str().and_then(|text| text.parse().ok()),
-        nonce: said(&data["result"]["nonce"]),
-    });
-    if refused && ticket.is_multiple_of(5) {
-        tokio::time::sleep(SILENCE).await;
+        nonce: text(&data["result"]["nonce"]),
+        id: call.id,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(number: u64, earlier: usize) -> Call {
+        Call {
+            path: format!("/job/{number}"),
+            earlier,
+            ..Call::default()
+        }
     }
-    match refused {
-        true => HttpResponse::ServiceUnavailable().body("not now"),
-        false => HttpResponse::NoContent().finish(),
+
+    #[test]
+    fn some_messages_are_refused_the_first_time_and_the_same_ones_in_every_storm() {
+        let answers: Vec<_> = (0..1000).map(|number| answer(&call(number, 0))).collect();
+        let refused = answers
+            .iter()
+            .filter(|it| !matches!(it, Answer::Status(204)));
+        let silent = answers.iter().filter(|it| matches!(it, Answer::Silence(_)));
+        let (refused, silent) = (refused.count(), silent.count());
+        assert!((150..250).contains(&refused), "{refused}");
+        assert!((20..60).contains(&silent), "{silent}");
+        let again = (0..1000).map(|number| answer(&call(number, 1)));
+        assert_eq!(
+            again.filter(|it| matches!(it, Answer::Status(204))).count(),
+            1000
+        );
     }
 }

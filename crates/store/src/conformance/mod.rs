@@ -13,7 +13,6 @@
 mod follow_ups;
 mod history;
 mod keys;
-mod kinds;
 mod listing;
 mod positions;
 mod purging;
@@ -31,7 +30,6 @@ use crate::store::Store;
 pub use follow_ups::*;
 pub use history::*;
 pub use keys::*;
-pub use kinds::*;
 pub use listing::*;
 pub use positions::*;
 pub use purging::*;

@@ -5,6 +5,7 @@ use sqlx::{Connection, PgConnection};
 use tidegate_contract::{FollowUpKind, JobId, Millis, Tenant};
 
 use super::Postgres;
+use super::lease::on_a_lease;
 use super::rows::column;
 use crate::error::{Fault, StoreError};
 use crate::follow_up_record::{
@@ -53,7 +54,7 @@ struct Taken {
     record: FollowUpRecord,
 }
 
-async fn take(connection: &mut PgConnection, take: &Take<'_>) -> Result<Vec<FollowUp>, Fault> {
+async fn take_due(connection: &mut PgConnection, take: &Take<'_>) -> Result<Vec<FollowUp>, Fault> {
     let mut records = sqlx::query_as::<_, Taken>(concat!(
         "WITH ranked AS (SELECT job_id, kind, due_at, ",
         "row_number() OVER (PARTITION BY endpoint ORDER BY due_at, job_id) AS place FROM follow_ups ",
@@ -147,13 +148,7 @@ async fn keep_attempt(
 #[async_trait]
 impl FollowUps for Postgres {
     async fn take_follow_ups(&self, take: &Take<'_>) -> Result<Vec<FollowUp>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let taken = self::take(&mut lease, take).await?;
-            lease.give_back();
-            Ok(taken)
-        })
-        .await
+        on_a_lease!(self, |connection| take_due(connection, take)).await
     }
 
     async fn attempted(
@@ -163,13 +158,11 @@ impl FollowUps for Postgres {
         then: &Then,
     ) -> Result<bool, StoreError> {
         let settling = Settling::of(then, Some(attempt.at.saturating_add(attempt.duration)));
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let mut tx = lease.begin().await?;
+        on_a_lease!(self, |connection| async {
+            let mut tx = connection.begin().await?;
             let settled = settle(&mut tx, taken, &settling, true).await?;
             keep_attempt(&mut tx, taken, attempt).await?;
             tx.commit().await?;
-            lease.give_back();
             Ok(settled)
         })
         .await
@@ -177,19 +170,16 @@ impl FollowUps for Postgres {
 
     async fn give_back(&self, taken: &FollowUp, then: &Then) -> Result<bool, StoreError> {
         let settling = Settling::of(then, None);
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let settled = settle(&mut lease, taken, &settling, false).await?;
-            lease.give_back();
-            Ok(settled)
-        })
+        on_a_lease!(self, |connection| settle(
+            connection, taken, &settling, false
+        ))
         .await
     }
 
     async fn postpone(&self, endpoint: &str, until: Millis) -> Result<(), StoreError> {
-        let portion = || async {
-            let mut lease = self.lease().await?;
-            let done = sqlx::query(concat!(
+        let portion = || {
+            on_a_lease!(self, |connection| async {
+                let done = sqlx::query(concat!(
                 "UPDATE follow_ups SET due_at = $2 WHERE (job_id, kind) IN (SELECT job_id, kind FROM follow_ups ",
                 "WHERE endpoint = $1 AND state = 'pending' AND NOT held AND due_at < $2 LIMIT $3 ",
                 "FOR UPDATE SKIP LOCKED)",
@@ -197,37 +187,36 @@ impl FollowUps for Postgres {
             .bind(endpoint)
             .bind(until)
             .bind(i64::from(PORTION))
-            .execute(&mut *lease)
+            .execute(&mut *connection)
             .await?;
-            lease.give_back();
-            Ok(done.rows_affected())
+                Ok(done.rows_affected())
+            })
         };
-        while self.call(portion).await? == u64::from(PORTION) {}
+        while portion().await? == u64::from(PORTION) {}
         Ok(())
     }
 
     async fn follow_ups(&self, job: JobId) -> Result<Vec<(FollowUp, Vec<Attempt>)>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
+        let found = on_a_lease!(self, |connection| async {
             let records = sqlx::query_as::<_, FollowUpRecord>(concat!(
                 "SELECT ",
                 follow_up_columns!(),
                 " FROM follow_ups WHERE job_id = $1 ORDER BY kind"
             ))
             .bind(job.as_uuid())
-            .fetch_all(&mut *lease)
+            .fetch_all(&mut *connection)
             .await?;
             let attempts = sqlx::query_as::<_, AttemptRecord>(concat!(
                 "SELECT kind, number, at, duration, status, error, excerpt FROM follow_up_attempts ",
                 "WHERE job_id = $1 ORDER BY number, at"
             ))
             .bind(job.as_uuid())
-            .fetch_all(&mut *lease)
+            .fetch_all(&mut *connection)
             .await?;
-            lease.give_back();
-            Ok(with_attempts(records, attempts)?)
-        })
-        .await
+            Ok((records, attempts))
+        });
+        let (records, attempts) = found.await?;
+        with_attempts(records, attempts)
     }
 
     async fn resend(
@@ -236,8 +225,7 @@ impl FollowUps for Postgres {
         kind: Option<FollowUpKind>,
         now: Millis,
     ) -> Result<Vec<FollowUpKind>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
+        on_a_lease!(self, |connection| async {
             let due = sqlx::query_scalar::<_, String>(concat!(
                 "UPDATE follow_ups SET state = 'pending', held = FALSE, due_at = $3, attempts = 0, ",
                 "settled_at = NULL, reason = NULL WHERE job_id = $1 ",
@@ -246,17 +234,15 @@ impl FollowUps for Postgres {
             .bind(job.as_uuid())
             .bind(kind.map(FollowUpKind::as_str))
             .bind(now)
-            .fetch_all(&mut *lease)
+            .fetch_all(&mut *connection)
             .await?;
-            lease.give_back();
             Ok(kinds(&due))
         })
         .await
     }
 
     async fn recover(&self, which: &Recover, now: Millis, limit: u32) -> Result<u64, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
+        on_a_lease!(self, |connection| async {
             let done = sqlx::query(concat!(
                 "UPDATE follow_ups SET state = 'pending', held = FALSE, due_at = $1, attempts = 0, ",
                 "settled_at = NULL, reason = NULL WHERE (job_id, kind) IN (SELECT job_id, kind FROM follow_ups ",
@@ -271,28 +257,24 @@ impl FollowUps for Postgres {
             .bind(which.kind.map(FollowUpKind::as_str))
             .bind(which.endpoint.as_deref())
             .bind(i64::from(limit))
-            .execute(&mut *lease)
+            .execute(&mut *connection)
             .await?;
-            lease.give_back();
             Ok(done.rows_affected())
         })
         .await
     }
 
     async fn endpoints_of(&self, keys: &[String]) -> Result<Vec<EndpointRow>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let records = sqlx::query_as::<_, EndpointRecord>(concat!(
+        let records = on_a_lease!(self, |connection| async {
+            Ok(sqlx::query_as::<_, EndpointRecord>(concat!(
                 "SELECT key, tenant, url, record, ended_at, updated_at FROM endpoints ",
                 "WHERE key = ANY($1) ORDER BY key",
             ))
             .bind(keys)
-            .fetch_all(&mut *lease)
-            .await?;
-            lease.give_back();
-            Ok(endpoints(records)?)
-        })
-        .await
+            .fetch_all(&mut *connection)
+            .await?)
+        });
+        endpoints(records.await?)
     }
 
     async fn endpoints(
@@ -301,26 +283,22 @@ impl FollowUps for Postgres {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<EndpointRow>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let records = sqlx::query_as::<_, EndpointRecord>(concat!(
+        let records = on_a_lease!(self, |connection| async {
+            Ok(sqlx::query_as::<_, EndpointRecord>(concat!(
                 "SELECT key, tenant, url, record, ended_at, updated_at FROM endpoints ",
                 "WHERE tenant = $1 AND key > $2 ORDER BY key LIMIT $3",
             ))
             .bind(tenant.as_str())
             .bind(after.unwrap_or_default())
             .bind(i64::from(limit))
-            .fetch_all(&mut *lease)
-            .await?;
-            lease.give_back();
-            Ok(endpoints(records)?)
-        })
-        .await
+            .fetch_all(&mut *connection)
+            .await?)
+        });
+        endpoints(records.await?)
     }
 
     async fn keep_endpoint(&self, row: &EndpointRow) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
+        on_a_lease!(self, |connection| async {
             sqlx::query(concat!(
                 "INSERT INTO endpoints (key, tenant, url, record, ended_at, updated_at) ",
                 "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (key) DO UPDATE SET record = excluded.record, ",
@@ -332,31 +310,27 @@ impl FollowUps for Postgres {
             .bind(row.record.as_str())
             .bind(row.ended_at)
             .bind(row.updated_at)
-            .execute(&mut *lease)
+            .execute(&mut *connection)
             .await?;
-            lease.give_back();
             Ok(())
         })
         .await
     }
 
     async fn forget_endpoint(&self, tenant: &Tenant, key: &str) -> Result<bool, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
+        on_a_lease!(self, |connection| async {
             let done = sqlx::query("DELETE FROM endpoints WHERE key = $1 AND tenant = $2")
                 .bind(key)
                 .bind(tenant.as_str())
-                .execute(&mut *lease)
+                .execute(&mut *connection)
                 .await?;
-            lease.give_back();
             Ok(done.rows_affected() > 0)
         })
         .await
     }
 
     async fn waiting(&self, kind: FollowUpKind) -> Result<Waiting, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
+        on_a_lease!(self, |connection| async {
             let (pending, oldest_due, held_until) = sqlx::query_as::<
                 _,
                 (i64, Option<Millis>, Option<Millis>),
@@ -365,9 +339,8 @@ impl FollowUps for Postgres {
                 "WHERE state = 'pending' AND kind = $1",
             ))
             .bind(kind.as_str())
-            .fetch_one(&mut *lease)
+            .fetch_one(&mut *connection)
             .await?;
-            lease.give_back();
             Ok(Waiting {
                 pending: u64::try_from(pending).unwrap_or_default(),
                 oldest_due,

@@ -65,3 +65,20 @@ impl DerefMut for Lease {
         self.connection.as_mut().expect("a lease that is in use")
     }
 }
+
+/// A call that works on a lease: `on_a_lease!(store, |connection| future)`. A macro, as nothing can say yet that the futures of an
+/// `AsyncFn` may be sent.
+macro_rules! on_a_lease {
+    ($store:expr, |$connection:ident| $work:expr) => {
+        $store.call(|| async {
+            let mut lease = $store.lease().await?;
+            let $connection: &mut sqlx::PgConnection = &mut lease;
+            let done: Result<_, $crate::error::Fault> = $work.await;
+            let done = done?;
+            lease.give_back();
+            Ok(done)
+        })
+    };
+}
+
+pub(super) use on_a_lease;

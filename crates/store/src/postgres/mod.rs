@@ -10,6 +10,7 @@ mod lease;
 mod list;
 mod purging;
 mod rows;
+mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -17,15 +18,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnectionMetadata;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 use tidegate_contract::{JobId, Millis, Status, Tenant};
 
-use self::lease::Lease;
+use self::lease::{Lease, on_a_lease};
 use crate::error::{Fault, StoreError};
-use crate::inspect::{Inspection, Made, Tables, tables};
+use crate::inspect::Inspection;
 use crate::keys::{Glimpse, NewKey, Reserved};
 use crate::listing::{Listed, Listing};
 use crate::project::{Writing, project};
@@ -33,11 +33,6 @@ use crate::purge::{Cutoffs, Tally};
 use crate::settings::{Retention, StoreSettings};
 use crate::store::Store;
 use crate::types::{Batch, JobRow, Lookup, NewJob, NewRetry, Position, Projected, Purged, Retry};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
-
-/// Migrations may take longer than a call: they wait for each other and may have to rewrite a table.
-const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
 
 /// A connection that lay idle for longer is asked for a sign of life before it is used.
 const FRESH: Duration = Duration::from_secs(1);
@@ -119,86 +114,23 @@ impl Postgres {
     }
 
     async fn try_project(&self, batch: &Batch, writing: Writing) -> Result<Projected, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let mut tx = lease.begin().await?;
+        on_a_lease!(self, |connection| async {
+            let mut tx = connection.begin().await?;
             let projected = project(&mut *tx, batch, writing).await?;
             match &projected {
                 Projected::Applied(_) => tx.commit().await?,
                 Projected::Stale { .. } => tx.rollback().await?,
             }
-            lease.give_back();
             Ok(projected)
         })
         .await
-    }
-
-    /// How far the tables are, without a lock.
-    async fn tables(connection: &mut PgConnection) -> Result<Tables, Fault> {
-        let sql = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-        if !sqlx::query_scalar::<_, bool>(sql)
-            .fetch_one(&mut *connection)
-            .await?
-        {
-            return Ok(Tables::Missing);
-        }
-        let made = sqlx::query_as::<_, Made>(
-            "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version",
-        )
-        .fetch_all(connection)
-        .await?;
-        Ok(tables(&made, &MIGRATIONS))
-    }
-
-    async fn look(&self) -> Result<Inspection, Fault> {
-        let mut connection = self.migrating.connect().await?;
-        let sql = "SELECT current_setting('server_version'), (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-        let (version, now) = sqlx::query_as::<_, (String, i64)>(sql)
-            .fetch_one(&mut connection)
-            .await?;
-        let tables = Self::tables(&mut connection).await?;
-        let clusters = match tables {
-            Tables::Current(_) => rows::clusters(&mut connection).await?,
-            _ => Vec::new(),
-        };
-        // Whether it ends politely changes nothing.
-        let _ = connection.close().await;
-        Ok(Inspection {
-            version: format!("PostgreSQL {version}"),
-            tables,
-            now: Some(now),
-            clusters,
-        })
     }
 }
 
 #[async_trait]
 impl Store for Postgres {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let ready = async {
-            let mut connection = self.migrating.connect().await?;
-            let prepared = matches!(Self::tables(&mut connection).await?, Tables::Current(_));
-            Ok::<_, Fault>((connection, prepared))
-        };
-        let (mut connection, prepared) = match tokio::time::timeout(self.timeout, ready).await {
-            Ok(Ok(ready)) => ready,
-            Ok(Err(fault)) => return Err(fault.error),
-            Err(_) => return Err(self.too_slow()),
-        };
-        if !prepared {
-            // Takes an advisory lock first: processes that start together wait for each other.
-            let run = MIGRATIONS.run_direct(None, &mut connection, false);
-            match tokio::time::timeout(MIGRATION_LIMIT, run).await {
-                Ok(made) => made?,
-                Err(_) => {
-                    let reason = format!("the tables were not ready within {MIGRATION_LIMIT:?}");
-                    return Err(StoreError::Unavailable(reason));
-                }
-            }
-        }
-        // The connection had its use; whether it ends politely changes nothing.
-        let _ = tokio::time::timeout(self.timeout, connection.close()).await;
-        Ok(())
+        self.make_tables().await
     }
 
     async fn inspect(&self) -> Result<Inspection, StoreError> {
@@ -209,63 +141,31 @@ impl Store for Postgres {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            sqlx::query("SELECT 1").execute(&mut *lease).await?;
-            lease.give_back();
+        on_a_lease!(self, |connection| async {
+            sqlx::query("SELECT 1").execute(connection).await?;
             Ok(())
         })
         .await
     }
 
     async fn insert(&self, jobs: &[NewJob]) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            rows::insert(&mut lease, jobs).await?;
-            lease.give_back();
-            Ok(())
-        })
-        .await
+        on_a_lease!(self, |connection| rows::insert(connection, jobs)).await
     }
 
     async fn job(&self, id: JobId) -> Result<Lookup, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = rows::job(&mut lease, id).await?;
-            lease.give_back();
-            Ok(found)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::job(connection, id)).await
     }
 
     async fn list(&self, listing: &Listing) -> Result<Listed, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let listed = list::list(&mut lease, listing).await?;
-            lease.give_back();
-            Ok(listed)
-        })
-        .await
+        on_a_lease!(self, |connection| list::list(connection, listing)).await
     }
 
     async fn erase(&self, id: JobId, now: Millis) -> Result<bool, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let erased = list::erase(&mut lease, id, now).await?;
-            lease.give_back();
-            Ok(erased)
-        })
-        .await
+        on_a_lease!(self, |connection| list::erase(connection, id, now)).await
     }
 
     async fn claim_retry(&self, retry: NewRetry) -> Result<Option<Retry>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let first = rows::claim_retry(&mut lease, retry).await?;
-            lease.give_back();
-            Ok(first)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::claim_retry(connection, retry)).await
     }
 
     async fn reserve(
@@ -274,45 +174,30 @@ impl Store for Postgres {
         now: Millis,
         taken_after: Millis,
     ) -> Result<Reserved, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let reserved = keys::reserve(&mut lease, key, now, taken_after).await?;
-            lease.give_back();
-            Ok(reserved)
-        })
+        on_a_lease!(self, |connection| keys::reserve(
+            connection,
+            key,
+            now,
+            taken_after
+        ))
         .await
     }
 
     async fn retry_produced(&self, of: JobId, job: JobId) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            rows::retry_produced(&mut lease, of, job).await?;
-            lease.give_back();
-            Ok(())
-        })
-        .await
+        on_a_lease!(self, |connection| rows::retry_produced(connection, of, job)).await
     }
 
     async fn produced(&self, job: &NewJob) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let mut tx = lease.begin().await?;
+        on_a_lease!(self, |connection| async {
+            let mut tx = connection.begin().await?;
             keys::produced(&mut tx, job).await?;
-            tx.commit().await?;
-            lease.give_back();
-            Ok(())
+            Ok(tx.commit().await?)
         })
         .await
     }
 
     async fn retry(&self, of: JobId) -> Result<Option<Retry>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = rows::retry(&mut lease, of).await?;
-            lease.give_back();
-            Ok(found)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::retry(connection, of)).await
     }
 
     async fn release(
@@ -321,23 +206,18 @@ impl Store for Postgres {
         reserved_at: Millis,
         forget: bool,
     ) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            keys::release(&mut lease, id, reserved_at, forget).await?;
-            lease.give_back();
-            Ok(())
-        })
+        on_a_lease!(self, |connection| keys::release(
+            connection,
+            id,
+            reserved_at,
+            forget
+        ))
         .await
     }
 
     async fn glance(&self, ids: &[JobId]) -> Result<HashMap<JobId, Glimpse>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = keys::glance(&mut lease, ids).await?;
-            lease.give_back();
-            Ok(found.into_iter().collect())
-        })
-        .await
+        let found = on_a_lease!(self, |connection| keys::glance(connection, ids));
+        Ok(found.await?.into_iter().collect())
     }
 
     async fn overdue(
@@ -346,23 +226,14 @@ impl Store for Postgres {
         after: Option<(Millis, JobId)>,
         limit: u32,
     ) -> Result<Vec<JobRow>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = rows::overdue(&mut lease, deadline, after, limit).await?;
-            lease.give_back();
-            Ok(found)
-        })
+        on_a_lease!(self, |connection| rows::overdue(
+            connection, deadline, after, limit
+        ))
         .await
     }
 
     async fn position(&self, partition: i32) -> Result<Option<Position>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let position = rows::position(&mut lease, partition).await?;
-            lease.give_back();
-            Ok(position)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::position(connection, partition)).await
     }
 
     async fn project(&self, batch: Batch) -> Result<Projected, StoreError> {
@@ -373,53 +244,27 @@ impl Store for Postgres {
     }
 
     async fn mark_caught_up(&self, partitions: &[(i32, Millis)]) -> Result<(), StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            rows::mark_caught_up(&mut lease, partitions).await?;
-            lease.give_back();
-            Ok(())
-        })
+        on_a_lease!(self, |connection| rows::mark_caught_up(
+            connection, partitions
+        ))
         .await
     }
 
     async fn caught_up_by_partition(&self) -> Result<BTreeMap<i32, Option<Millis>>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let marks = rows::caught_up(&mut lease).await?;
-            lease.give_back();
-            Ok(marks)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::caught_up(connection)).await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = !rows::holds_something(&mut lease).await?;
-            lease.give_back();
-            Ok(found)
-        })
-        .await
+        let holds = on_a_lease!(self, |connection| rows::holds_something(connection));
+        Ok(!holds.await?)
     }
 
     async fn rows_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = rows::by_status(&mut lease).await?;
-            lease.give_back();
-            Ok(found)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::by_status(connection)).await
     }
 
     async fn unfinished_by_tenant(&self) -> Result<Vec<(Tenant, u64)>, StoreError> {
-        self.call(|| async {
-            let mut lease = self.lease().await?;
-            let found = rows::unfinished(&mut lease).await?;
-            lease.give_back();
-            Ok(found)
-        })
-        .await
+        on_a_lease!(self, |connection| rows::unfinished(connection)).await
     }
 
     async fn purge(&self, now: Millis, limit: u32) -> Result<Purged, StoreError> {
@@ -428,50 +273,24 @@ impl Store for Postgres {
         // Each statement is a transaction of its own, and each has the time of a call.
         for (status, before) in cutoffs.ended {
             let left = tally.rows_left();
-            let ended = || async {
-                let mut lease = self.lease().await?;
-                let count = purging::ended(&mut lease, status, before, now, left).await?;
-                lease.give_back();
-                Ok(count)
-            };
-            tally.ended(self.call(ended).await?);
+            let ended = on_a_lease!(self, |connection| purging::ended(
+                connection, status, before, now, left
+            ));
+            tally.ended(ended.await?);
         }
-        let left = tally.rows_left();
-        let unfinished = || async {
-            let mut lease = self.lease().await?;
-            let count = purging::unfinished(&mut lease, cutoffs.unfinished, now, left).await?;
-            lease.give_back();
-            Ok(count)
-        };
-        tally.unfinished(self.call(unfinished).await?);
-        let tombstones = || async {
-            let mut lease = self.lease().await?;
-            let count = purging::tombstones(&mut lease, cutoffs.tombstones, limit).await?;
-            lease.give_back();
-            Ok(count)
-        };
-        tally.tombstones(self.call(tombstones).await?);
-        let retries = || async {
-            let mut lease = self.lease().await?;
-            let count = purging::retries(&mut lease, cutoffs.retries, limit).await?;
-            lease.give_back();
-            Ok(count)
-        };
-        tally.retries(self.call(retries).await?);
-        let endpoints = || async {
-            let mut lease = self.lease().await?;
-            let count = purging::endpoints(&mut lease, cutoffs.endpoints, limit).await?;
-            lease.give_back();
-            Ok(count)
-        };
-        tally.endpoints(self.call(endpoints).await?);
-        let reserved = || async {
-            let mut lease = self.lease().await?;
-            let count = keys::purge(&mut lease, cutoffs.unfinished, limit).await?;
-            lease.give_back();
-            Ok(count)
-        };
-        tally.keys(self.call(reserved).await?);
+        let (before, left) = (cutoffs.unfinished, tally.rows_left());
+        let unfinished = on_a_lease!(self, |connection| purging::unfinished(
+            connection, before, now, left
+        ));
+        tally.unfinished(unfinished.await?);
+        for (kind, before) in cutoffs.aged {
+            let aged = on_a_lease!(self, |connection| purging::aged(
+                connection, kind, before, limit
+            ));
+            tally.aged(kind, aged.await?);
+        }
+        let keys = on_a_lease!(self, |connection| keys::purge(connection, before, limit));
+        tally.keys(keys.await?);
         Ok(tally.purged())
     }
 

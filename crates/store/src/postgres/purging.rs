@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 use tidegate_contract::{Millis, Status};
 
 use crate::error::Fault;
+use crate::purge::Aged;
 
 /// A statement that turns the rows of `$old` into tombstones; their keys and follow-ups go with them. Unless `$lock` says otherwise,
 /// rows that somebody else is at are left for the next call: a purge never waits and is never waited for in a circle.
@@ -68,50 +69,43 @@ pub(super) async fn unfinished(
     Ok(done.rows_affected())
 }
 
-pub(super) async fn tombstones(
-    connection: &mut PgConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= $1 ",
-        "ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    ))
-    .bind(before)
-    .bind(i64::from(limit))
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
+/// A statement that deletes the oldest rows of a table, known by `$key`, whose time `$at` is $1 or earlier: $2 at most.
+macro_rules! oldest {
+    ($table:literal, $key:literal, $at:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE ",
+            $key,
+            " IN (SELECT ",
+            $key,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $at,
+            " <= $1 ORDER BY ",
+            $at,
+            " LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        )
+    };
 }
 
-pub(super) async fn retries(
+/// Rows that go by their age alone.
+pub(super) async fn aged(
     connection: &mut PgConnection,
+    kind: Aged,
     before: Millis,
     limit: u32,
 ) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE created_at <= $1 ",
-        "ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    ))
-    .bind(before)
-    .bind(i64::from(limit))
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-pub(super) async fn endpoints(
-    connection: &mut PgConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM endpoints WHERE key IN (SELECT key FROM endpoints WHERE updated_at <= $1 ",
-        "ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    ))
-    .bind(before)
-    .bind(i64::from(limit))
-    .execute(connection)
-    .await?;
+    let sql = match kind {
+        Aged::Tombstones => oldest!("tombstones", "id", "created_at"),
+        Aged::Retries => oldest!("retries", "id", "created_at"),
+        Aged::Endpoints => oldest!("endpoints", "key", "updated_at"),
+    };
+    let done = sqlx::query(sql)
+        .bind(before)
+        .bind(i64::from(limit))
+        .execute(connection)
+        .await?;
     Ok(done.rows_affected())
 }

@@ -389,9 +389,9 @@ impl Store for Sqlite {
             }
             let left = tally.rows_left();
             tally.unfinished(purging::unfinished(&mut tx, cutoffs.unfinished, now, left).await?);
-            tally.tombstones(purging::tombstones(&mut tx, cutoffs.tombstones, limit).await?);
-            tally.retries(purging::retries(&mut tx, cutoffs.retries, limit).await?);
-            tally.endpoints(purging::endpoints(&mut tx, cutoffs.endpoints, limit).await?);
+            for (kind, before) in cutoffs.aged {
+                tally.aged(kind, purging::aged(&mut tx, kind, before, limit).await?);
+            }
             tally.keys(keys::purge(&mut tx, cutoffs.unfinished, limit).await?);
             tx.commit().await?;
             Ok(tally.purged())

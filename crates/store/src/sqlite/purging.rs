@@ -4,6 +4,7 @@ use sqlx::SqliteConnection;
 use tidegate_contract::{Millis, Status};
 
 use crate::error::Fault;
+use crate::purge::Aged;
 
 /// The statements that turn the rows of `$old` into tombstones, the last being the one that removes them; their keys
 /// and follow-ups go with them. They pick the same rows, because nothing comes between them.
@@ -82,50 +83,43 @@ pub(super) async fn unfinished(
     Ok(gone)
 }
 
-pub(super) async fn tombstones(
-    connection: &mut SqliteConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE created_at <= ?1 ",
-        "ORDER BY created_at LIMIT ?2)",
-    ))
-    .bind(before)
-    .bind(limit)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
+/// A statement that deletes the oldest rows of a table, known by `$key`, whose time `$at` is ?1 or earlier: ?2 at most.
+macro_rules! oldest {
+    ($table:literal, $key:literal, $at:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE ",
+            $key,
+            " IN (SELECT ",
+            $key,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $at,
+            " <= ?1 ORDER BY ",
+            $at,
+            " LIMIT ?2)"
+        )
+    };
 }
 
-pub(super) async fn retries(
+/// Rows that go by their age alone.
+pub(super) async fn aged(
     connection: &mut SqliteConnection,
+    kind: Aged,
     before: Millis,
     limit: u32,
 ) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE created_at <= ?1 ",
-        "ORDER BY created_at LIMIT ?2)",
-    ))
-    .bind(before)
-    .bind(limit)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-pub(super) async fn endpoints(
-    connection: &mut SqliteConnection,
-    before: Millis,
-    limit: u32,
-) -> Result<u64, Fault> {
-    let done = sqlx::query(concat!(
-        "DELETE FROM endpoints WHERE key IN (SELECT key FROM endpoints WHERE updated_at <= ?1 ",
-        "ORDER BY updated_at LIMIT ?2)",
-    ))
-    .bind(before)
-    .bind(limit)
-    .execute(connection)
-    .await?;
+    let sql = match kind {
+        Aged::Tombstones => oldest!("tombstones", "id", "created_at"),
+        Aged::Retries => oldest!("retries", "id", "created_at"),
+        Aged::Endpoints => oldest!("endpoints", "key", "updated_at"),
+    };
+    let done = sqlx::query(sql)
+        .bind(before)
+        .bind(limit)
+        .execute(connection)
+        .await?;
     Ok(done.rows_affected())
 }

@@ -1,32 +1,18 @@
 //! Callbacks and e-mails of the same jobs.
 
-use std::collections::HashMap;
+use tidegate_contract::{EventKind, FollowUpKind, JobId};
 
-use tidegate_contract::{EventFilter, EventKind, FollowUpKind, FollowUpSpec, JobId};
-
-use super::Subject;
-use super::samples::{CREATED, event, project_with};
+use super::{NOW, Subject, ended, making, project_with, spec};
 use crate::follow_ups::{FollowUpState, Recover, Take, Then};
 use crate::store::Store;
-use crate::types::Making;
-
-const NOW: i64 = CREATED + 5_000;
 
 /// An end of a job with a callback and an e-mail.
 async fn end(store: &dyn Store) -> JobId {
-    let mut end = event(JobId::generate(), EventKind::Completed, 1, CREATED + 1_000);
-    end.job.follow_ups = FollowUpKind::ALL
-        .map(|kind| FollowUpSpec::new(kind, "target".to_owned(), EventFilter::default()))
-        .into();
+    let specs = FollowUpKind::ALL.map(|kind| spec(kind, "target", ""));
+    let end = ended(specs.into(), EventKind::Completed);
     let id = end.job_id;
-    let making = Making {
-        at: NOW,
-        traces: HashMap::new(),
-    };
-    assert_eq!(
-        project_with(store, 3, vec![end], making).await.follow_ups,
-        2
-    );
+    let made = project_with(store, 3, vec![end], making()).await;
+    assert_eq!(made.follow_ups, 2);
     id
 }
 
