@@ -29,6 +29,14 @@ impl FollowUpKind {
         }
     }
 
+    /// What people call one.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            FollowUpKind::Callback => "callback",
+            FollowUpKind::Email => "e-mail",
+        }
+    }
+
     /// The kind of that name; `None` for one of a newer version, which this one passes over.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)

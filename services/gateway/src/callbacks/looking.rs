@@ -95,11 +95,7 @@ pub async fn resend(
     let due = state.engine.resend(id, kind, now_millis()).await;
     let kinds: Vec<_> = due.map_err(away)?.iter().map(|it| it.as_str()).collect();
     if kinds.is_empty() {
-        let what = match kind {
-            Some(FollowUpKind::Callback) => "callback",
-            Some(FollowUpKind::Email) => "e-mail",
-            None => "callback and no e-mail",
-        };
+        let what = kind.map_or("callback and no e-mail", FollowUpKind::noun);
         return Err(ApiError::NoCallback(id, what));
     }
     tracing::info!(job_id = %id, ?kinds, "sent again by request");

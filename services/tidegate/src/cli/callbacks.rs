@@ -1,11 +1,14 @@
 //! What `tidegate callbacks` takes.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use tidegate_contract::JobId;
+use tidegate_contract::{FollowUpKind, JobId};
 
 use super::GatewayArgs;
 
-const KINDS: [&str; 2] = ["callback", "email"];
+fn kinds() -> PossibleValuesParser {
+    FollowUpKind::ALL.map(FollowUpKind::as_str).into()
+}
 
 #[derive(Debug, Subcommand)]
 pub enum CallbacksCommand {
@@ -39,7 +42,7 @@ pub struct ResendArgs {
     #[arg(value_name = "JOB")]
     pub id: JobId,
     /// Only that one of the two
-    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     pub kind: Option<String>,
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -57,7 +60,7 @@ pub struct RecoverArgs {
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
     /// Only callbacks, or only e-mails
-    #[arg(long, value_name = "KIND", value_parser = KINDS, conflicts_with = "endpoint")]
+    #[arg(long, value_name = "KIND", value_parser = kinds(), conflicts_with = "endpoint")]
     pub kind: Option<String>,
     #[command(flatten)]
     pub gateway: GatewayArgs,

@@ -1,6 +1,7 @@
 //! `tidegate callbacks`: what became of callbacks and e-mails, and sending them again. All of it asks a gateway.
 
 use serde_json::{Map, Value, json};
+use tidegate_contract::FollowUpKind;
 
 use super::client::{self, Pages, text};
 use crate::cli::{
@@ -48,15 +49,15 @@ async fn list(args: ListCallbacksArgs) -> Result<(), Failure> {
 fn named(callback: &Value) -> String {
     match callback["target"].as_str() {
         Some(url) => url.to_owned(),
-        None => words(&text(callback, "kind")).to_owned(),
+        None => words(&text(callback, "kind")),
     }
 }
 
-fn words(kind: &str) -> &str {
-    match kind {
-        "callback" => "the callback",
-        "email" => "the e-mail",
-        newer => newer,
+/// A kind as people call it; one that this version does not know, as the gateway does.
+fn words(kind: &str) -> String {
+    match FollowUpKind::of(kind) {
+        Some(kind) => format!("the {}", kind.noun()),
+        None => kind.to_owned(),
     }
 }
 

@@ -71,6 +71,13 @@ pub enum Stored {
     Unknown(String),
 }
 
+impl Stored {
+    /// Of a store that did not answer.
+    pub fn away() -> Self {
+        Self::Unknown("the store is not there".to_owned())
+    }
+}
+
 /// A line for each kind that is used or waits; one for both if there is none.
 pub fn judge(callbacks: &Seen, emails: &Seen, now: Millis) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -143,19 +150,12 @@ fn waiting(kind: FollowUpKind, seen: &Seen, now: Millis) -> Option<Finding> {
     Some(Finding::problem(CHECK, says, mend))
 }
 
-fn plural(kind: FollowUpKind) -> &'static str {
-    match kind {
-        FollowUpKind::Callback => "callbacks",
-        FollowUpKind::Email => "e-mails",
-    }
+fn plural(kind: FollowUpKind) -> String {
+    format!("{}s", kind.noun())
 }
 
 fn count(kind: FollowUpKind, n: u64) -> String {
-    let one = match kind {
-        FollowUpKind::Callback => "callback",
-        FollowUpKind::Email => "e-mail",
-    };
-    many(usize::try_from(n).unwrap_or(usize::MAX), one)
+    many(usize::try_from(n).unwrap_or(usize::MAX), kind.noun())
 }
 
 #[cfg(test)]

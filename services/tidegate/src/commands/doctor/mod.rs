@@ -193,11 +193,10 @@ async fn look_at_store(settings: &Settings) -> Looked {
         Ok(Err(error)) => error,
         Err(_) => StoreError::Unavailable(format!("no answer within {} s", LIMIT.as_secs())),
     };
-    let unknown = || Stored::Unknown("the store is not there".to_owned());
     Looked {
         found: Err(error),
         time: None,
-        waiting: (unknown(), unknown()),
+        waiting: (Stored::away(), Stored::away()),
     }
 }
 

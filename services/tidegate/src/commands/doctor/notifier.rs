@@ -45,7 +45,7 @@ pub async fn waiting(
 ) -> (Stored, Stored) {
     let of = async |kind| match found {
         _ if store.kind() == "sqlite" => Stored::Private,
-        Err(_) => Stored::Unknown("the store is not there".to_owned()),
+        Err(_) => Stored::away(),
         Ok(found) if !matches!(found.tables, Tables::Current(_)) => {
             Stored::Unknown("the store has not the tables of this version".to_owned())
         }
