@@ -50,6 +50,8 @@ pub async fn positions(stack: &Stack) -> BTreeMap<i32, i64> {
 #[derive(Debug)]
 pub struct Fold {
     pub status: Status,
+    /// The highest attempt of its events, up to its end: what calls a job off counts none.
+    pub attempt: i32,
     /// The first event that ended it.
     pub end: Option<JobEvent>,
     /// How many events would have ended it.
@@ -73,10 +75,14 @@ pub async fn fold(stack: &Stack) -> BTreeMap<Uuid, Fold> {
         let event = codec.decode_event(payload).await.expect("an event");
         let fold = folds.entry(event.job_id.as_uuid()).or_insert(Fold {
             status: Status::Pending,
+            attempt: 0,
             end: None,
             ends: 0,
         });
         fold.ends += usize::from(event.kind.is_terminal());
+        if !fold.status.is_terminal() {
+            fold.attempt = fold.attempt.max(event.attempt);
+        }
         if let Transition::To(status) = fold.status.on(event.kind) {
             fold.status = status;
             if event.kind.is_terminal() {
@@ -120,7 +126,7 @@ fn difference(row: &Row, fold: &Fold) -> Option<String> {
     let end = fold.end.as_ref()?;
     let outcome = end.outcome.as_ref();
     let same = row.ended_at == Some(end.at)
-        && row.attempt == end.attempt
+        && row.attempt == fold.attempt
         && row.outcome_status == outcome.map(|outcome| outcome.status)
         && row.outcome_body.as_deref() == outcome.map(|outcome| &outcome.body[..])
         && row.error.is_some() == end.error.is_some()

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Rig, TRACE, settings, types, until, usual_types};
+use support::{Rig, TRACE, custom, settings, types, until, usual_types};
 use tidegate_contract::headers::{EVENT, TRACEPARENT};
 use tidegate_contract::{EventKind, FaultSource, HandlerSpec, Pair, Tier, now_millis};
 
@@ -42,22 +42,26 @@ async fn a_job_of_each_tier_comes_back_on_the_partition_that_it_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_fail_is_told_apart_and_the_worker_goes_on() {
     let rig = Rig::start().await;
-    let mut types = usual_types();
-    for spec in types.values_mut() {
-        spec.attempt_timeout = Duration::from_millis(300);
-    }
+    let mut types = types([
+        ("echo", HandlerSpec::Echo),
+        ("script", custom("script")),
+        ("hasty", custom("script")),
+    ]);
+    // Only of the type that is to exceed it: a panic that prints where it was may take longer than this, too.
+    let hasty = types.get_mut(&"hasty".parse().unwrap()).unwrap();
+    hasty.attempt_timeout = Duration::from_millis(300);
     let worker = rig.worker(types, settings()).await;
     let limit = 64 << 10;
-    for (body, code, retryable) in [
-        ("panic", "panic", true),
-        ("fail", "handler-error", true),
-        ("refuse", "taken", false),
-        ("sleep 60000", "timeout", true),
-        ("big 70000", "outcome-too-large", false),
-        ("big 65000", "outcome-too-large", false),
-        ("what is this", "handler-error", true),
+    for (job_type, body, code, retryable) in [
+        ("script", "panic", "panic", true),
+        ("script", "fail", "handler-error", true),
+        ("script", "refuse", "taken", false),
+        ("hasty", "sleep 60000", "timeout", true),
+        ("script", "big 70000", "outcome-too-large", false),
+        ("script", "big 65000", "outcome-too-large", false),
+        ("script", "what is this", "handler-error", true),
     ] {
-        let id = rig.submit(&rig.job("script", body)).await;
+        let id = rig.submit(&rig.job(job_type, body)).await;
         let (found, event) = rig.failed(id).await;
         assert_eq!(found, code, "{body}");
         let error = event.error.unwrap();
