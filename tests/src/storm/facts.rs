@@ -148,6 +148,8 @@ pub struct Facts {
     pub incidents: Vec<Incident>,
     /// Jobs whose record lies on a jobs topic or on the delay ladder.
     pub written: BTreeSet<Uuid>,
+    /// Records on jobs topics, by job and attempt.
+    pub copies: BTreeMap<(Uuid, i32), usize>,
     pub ends: BTreeMap<Uuid, End>,
     /// Events that would have ended a job that had ended.
     pub late: usize,

@@ -7,7 +7,7 @@ use tidegate_contract::{Millis, Status, Tier};
 use uuid::Uuid;
 
 use super::callbacks::Callbacks;
-use super::facts::{Facts, Incident, Row, Run, Said, Told};
+use super::facts::{Facts, Row, Run, Said, Told};
 use super::mix::Kind;
 
 /// What must not happen.
@@ -93,12 +93,21 @@ pub struct Verdict {
     pub late: usize,
     /// Attempts that ran more than once, by why.
     pub repeats: BTreeMap<String, usize>,
-    /// From the submit to the first run of a job that was not to wait, in milliseconds.
-    pub worst_wait: BTreeMap<&'static str, Millis>,
+    /// Those of them that nothing which was done explains.
+    pub unexplained: Vec<String>,
+    /// From the submit to the first run of a job that was not to wait; by tier.
+    pub worst_wait: BTreeMap<&'static str, Wait>,
     pub serial_jobs: usize,
     pub callbacks: Callbacks,
     pub memory: BTreeMap<&'static str, u64>,
     pub violations: Vec<Violation>,
+}
+
+/// How long a job waited for its first run, and how long after the first job of all it was asked for. In milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait {
+    pub time: Millis,
+    pub asked_after: Millis,
 }
 
 impl Verdict {
@@ -142,7 +151,15 @@ pub fn judge(facts: &Facts) -> Verdict {
         }));
     }
     let runs = by_job(&facts.runs);
-    verdict.repeats = repeats(&runs, &facts.incidents);
+    for (before, again) in repeats::repeats(&runs) {
+        let why = repeats::why(before, again, facts);
+        if why.is_none() {
+            let text = repeats::unexplained(before, again, &facts.incidents);
+            verdict.unexplained.push(text);
+        }
+        let why = why.unwrap_or_else(|| "unexplained".to_owned());
+        *verdict.repeats.entry(why).or_default() += 1;
+    }
     verdict.worst_wait = worst_wait(&facts.told, &runs);
     let (jobs, broken) = super::serial::judge(&facts.told, &runs, &facts.incidents);
     verdict.serial_jobs = jobs;
@@ -306,64 +323,21 @@ fn ends(facts: &Facts, violations: &mut Vec<Violation>) {
     }
 }
 
-/// After an incident that makes its group share its work out anew, runs may be repeated for so long.
-const AFTERMATH: Millis = 12_000;
-
-/// Attempts that ran more than once, by why.
-fn repeats(runs: &Runs<'_>, incidents: &[Incident]) -> BTreeMap<String, usize> {
-    let mut repeats = BTreeMap::new();
-    for runs in runs.values() {
-        for (number, run) in runs.iter().enumerate() {
-            let before = runs[..number]
-                .iter()
-                .rev()
-                .find(|before| before.attempt == run.attempt);
-            if let Some(before) = before {
-                *repeats.entry(why(before, run, incidents)).or_default() += 1;
-            }
-        }
-    }
-    repeats
-}
-
-fn why(before: &Run, again: &Run, incidents: &[Incident]) -> String {
-    let between = |incident: &&Incident, slack: Millis| {
-        incident.from <= again.start && incident.until + slack >= before.start
-    };
-    let own = incidents
-        .iter()
-        .filter(|incident| incident.who == before.worker);
-    if let Some(incident) = own.clone().find(|incident| between(incident, 2_000)) {
-        return format!("its worker {}", incident.what);
-    }
-    let groups = incidents
-        .iter()
-        .filter(|incident| incident.who.starts_with("worker"));
-    if groups.clone().any(|incident| between(&incident, AFTERMATH)) {
-        return "another worker came or went".to_owned();
-    }
-    let brokers = incidents
-        .iter()
-        .filter(|incident| incident.who.starts_with("broker"));
-    if brokers
-        .clone()
-        .any(|incident| between(&incident, AFTERMATH))
-    {
-        return "a broker was away".to_owned();
-    }
-    "unexplained".to_owned()
-}
-
-fn worst_wait(told: &[Told], runs: &Runs<'_>) -> BTreeMap<&'static str, Millis> {
-    let mut worst = BTreeMap::new();
+fn worst_wait(told: &[Told], runs: &Runs<'_>) -> BTreeMap<&'static str, Wait> {
+    let mut worst: BTreeMap<&'static str, Wait> = BTreeMap::new();
+    let first = told.iter().map(|told| told.asked_at).min().unwrap_or(0);
     for told in told {
         if matches!(told.kind, Kind::Delayed | Kind::Serial) {
             continue;
         }
         let run = told.accepted().and_then(|job| runs.get(&job)?.first());
         if let Some(run) = run {
-            let wait = worst.entry(tier_text(told.tier)).or_default();
-            *wait = run.start.saturating_sub(told.asked_at).max(*wait);
+            let wait = Wait {
+                time: run.start.saturating_sub(told.asked_at),
+                asked_after: told.asked_at.saturating_sub(first),
+            };
+            let worst = worst.entry(tier_text(told.tier)).or_default();
+            *worst = wait.max(*worst);
         }
     }
     worst
@@ -377,5 +351,6 @@ fn tier_text(tier: Tier) -> &'static str {
     }
 }
 
+mod repeats;
 #[cfg(test)]
 mod tests;

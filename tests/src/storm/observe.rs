@@ -108,17 +108,24 @@ impl Observer {
         self.read_events(stack, facts).await;
         for topic in self.admin.topics(&self.prefix) {
             let name = topic.trim_start_matches(self.prefix.as_str());
-            if !name.starts_with("jobs.") && !name.starts_with("delay.") {
+            let is_jobs = name.starts_with("jobs.");
+            if !is_jobs && !name.starts_with("delay.") {
                 continue;
             }
-            let mut ids = BTreeSet::new();
+            let (written, copies) = (&mut facts.written, &mut facts.copies);
             let read = tokio::task::block_in_place(|| {
                 kafka::read_each(&self.bootstrap, &topic, |message| {
+                    let number = |name| kafka::header(&message, name)?.parse().ok();
                     let id = kafka::header(&message, headers::JOB_ID);
-                    ids.extend(id.and_then(|id| id.parse::<Uuid>().ok()));
+                    let Some(id) = id.and_then(|id| id.parse().ok()) else {
+                        return;
+                    };
+                    written.insert(id);
+                    if is_jobs && let Some(attempt) = number(headers::ATTEMPT) {
+                        *copies.entry((id, attempt)).or_default() += 1;
+                    }
                 })
             });
-            facts.written.extend(ids);
             facts.unread.extend(read.err());
         }
     }

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use tidegate_contract::Millis;
+
 use super::judge::{Fault, Verdict};
 
-/// Violations of one sort that are told in full.
+/// Violations of one sort, and repeats without a reason, that are told in full.
 const TOLD: usize = 10;
 
 /// What is printed at the end of a storm.
@@ -43,10 +45,15 @@ pub fn report(verdict: &Verdict) -> String {
     for (why, count) in &verdict.repeats {
         line(&format!("  {why}"), count.to_string());
     }
+    for text in verdict.unexplained.iter().take(TOLD) {
+        line("  unexplained:", text.clone());
+    }
     for (tier, wait) in &verdict.worst_wait {
+        let seconds = |time: Millis| time as f64 / 1000.0;
+        let (time, after) = (seconds(wait.time), seconds(wait.asked_after));
         line(
             &format!("worst wait, {tier}"),
-            format!("{:.1} s", *wait as f64 / 1000.0),
+            format!("{time:.1} s, of a job asked for {after:.1} s after the first"),
         );
     }
     for (role, kib) in &verdict.memory {

@@ -152,7 +152,9 @@ impl App {
         ended
     }
 
-    /// The same on a runtime of the caller's, with arguments of the caller's.
+    /// The same on a runtime of the caller's, with arguments of the caller's. When it has returned, a call into the client
+    /// of an absent broker may still be blocked: a runtime that is ended by
+    /// [`shutdown_timeout`](tokio::runtime::Runtime::shutdown_timeout), not by being dropped, does not wait for it.
     ///
     /// # Errors
     /// Before the start, when the configuration cannot be used or names none of the handlers; see [`AppError`].

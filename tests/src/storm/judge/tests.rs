@@ -1,6 +1,6 @@
 //! Made-up storms: a good one, and one for each thing that can be wrong.
 
-use super::super::facts::{End, Message, SaidEnd};
+use super::super::facts::{End, Incident, Message, SaidEnd};
 use super::*;
 
 fn id(number: u64) -> Uuid {
@@ -96,8 +96,12 @@ fn a_good_storm_is_counted_and_nothing_is_found() {
         (2, 1, 1)
     );
     assert_eq!(verdict.ended, BTreeMap::from([("completed", 3)]));
-    assert_eq!(verdict.worst_wait, BTreeMap::from([("normal", 200)]));
+    let wait = |time, asked_after| BTreeMap::from([("normal", Wait { time, asked_after })]);
+    assert_eq!(verdict.worst_wait, wait(200, 0));
     assert!(verdict.repeats.is_empty());
+    let mut late = good();
+    (late.told[1].asked_at, late.runs[1].start) = (1_050, 1_300);
+    assert_eq!(judge(&late).worst_wait, wait(250, 50));
 }
 
 #[test]
@@ -247,6 +251,19 @@ fn repeats_are_counted_with_their_reasons() {
         verdict.repeats,
         BTreeMap::from([("unexplained".to_owned(), 3)])
     );
+    assert_eq!(verdict.unexplained.len(), 3);
+    facts.incidents = vec![incident("worker-9.1", "came", 180_000, 180_500)];
+    let told = &judge(&facts).unexplained[1];
+    let parts = [
+        "at worker-3.1 it ran for 1.0 s",
+        "at worker-2.1 again 5.0 s after it had begun",
+        "worker-9.1 came 24.5 s before that",
+    ];
+    assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+    facts.copies.insert((id(2), 1), 2);
+    let again = "its record was written again".to_owned();
+    let counts = BTreeMap::from([(again, 1), ("unexplained".to_owned(), 2)]);
+    assert_eq!(judge(&facts).repeats, counts);
 }
 
 #[test]
