@@ -254,8 +254,13 @@ async fn a_type_comes_while_all_runs_and_a_broken_file_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_type_that_goes_are_kept_until_it_comes_back() {
-    let slow = "\n[types.slow]\nhandler = { kind = \"command\", program = [\"sh\", \"-c\", \"sleep 3\"] }\n";
-    let files = Files::new("", &format!("{HELLO}{slow}{EXTRA}"));
+    let files = Files::new("", HELLO);
+    let go = files.path("go");
+    let slow = format!(
+        "\n[types.slow]\nhandler = {{ kind = \"command\", program = [\"sh\", \"-c\", \"until test -e {}; do sleep 0.1; done\"] }}\n",
+        go.display()
+    );
+    files.write(&format!("{HELLO}{slow}{EXTRA}"));
     let settings = [
         "worker.concurrency=1",
         "worker.park_after=100ms",
@@ -263,7 +268,7 @@ async fn jobs_of_a_type_that_goes_are_kept_until_it_comes_back() {
     ];
     let role = dev(&files, &settings).await;
     let url = &role.url;
-    // One runs and will not be cut short; the others stand in line behind it.
+    // One runs until it may end, and will not be cut short; the others stand in line behind it.
     let mut ids = Vec::new();
     for job_type in ["slow", "extra", "slow", "extra", "extra"] {
         let (status, answer) = submit(url, job_type, "respond-async").await;
@@ -287,6 +292,7 @@ async fn jobs_of_a_type_that_goes_are_kept_until_it_comes_back() {
     })
     .await;
     assert_eq!(submit(url, "extra", "respond-async").await.0, 404);
+    std::fs::write(&go, "").unwrap();
     // All four of them go round, while what is known goes on: nothing stands behind them.
     assert_eq!(submit(url, "hello", "wait=20").await.0, 200);
     until("they are parked", LIMIT, async || {
