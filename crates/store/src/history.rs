@@ -128,6 +128,7 @@ fn size(entry: &HistoryEntry) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
     use tidegate_contract::{JobId, JobSummary, Progress, Tenant, Tier};
 
     use super::*;
@@ -240,5 +241,21 @@ mod tests {
         assert_eq!((entry.percent, &entry.partial), (Some(50.0), &None));
         let kept = row.progress.unwrap().partial.unwrap();
         assert_eq!(kept.len(), 11_000, "where it is shown");
+    }
+
+    proptest! {
+        /// A row is read before each batch of its events, and written after it: in however many batches they came, the
+        /// row is the same.
+        #[test]
+        fn a_percentage_stays_what_it_is_when_it_is_read_and_written(percent in 0.0..=100.0) {
+            for percent in [percent, 26.666_645_205_735_218] {
+                let mut event = progress(JobId::generate(), b"");
+                event.progress.as_mut().unwrap().percent = percent;
+                let history = fold(None, 0, &[event]).row.unwrap().history;
+                let text = serde_json::to_string(&history).unwrap();
+                let read: Vec<HistoryEntry> = serde_json::from_str(&text).unwrap();
+                prop_assert_eq!(read, history);
+            }
+        }
     }
 }
