@@ -14,7 +14,7 @@ use tidegate_tests::http::accepted;
 use tidegate_tests::load::Load;
 use tidegate_tests::stack::root;
 use tidegate_tests::traffic::{self, Answer, Traffic};
-use tidegate_tests::{Client, Process, Stack, secs, until_true};
+use tidegate_tests::{Client, Process, Stack, secs, until, until_true};
 
 /// Seconds that clients wait for their answers.
 const WAIT: u64 = 20;
@@ -154,7 +154,11 @@ async fn requests_are_spread_and_a_gateway_that_dies_takes_only_what_it_was_answ
 
     // None is left: what the balancer says is a problem document too, and true.
     b.kill();
-    let answer = client.submit("echo", "[3]").send().await.unwrap();
+    let answer = until("the balancer has seen it", UNSEEN, || async {
+        let answer = client.submit("echo", "[3]").send().await.ok()?;
+        (answer.status() != 502).then_some(answer)
+    })
+    .await;
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
