@@ -76,11 +76,8 @@ async fn a_gateway_stops_without_cutting_a_request() {
     );
 
     let mut accepted = Vec::new();
-    for (traffic, told, new) in [(kept, told.0, false), (fresh, told.1, true)] {
+    for (traffic, told) in [(kept, told.0), (fresh, told.1)] {
         let answers = traffic.stop().await;
-        // New connections that the gateway has not taken yet when it closes its port: the kernel resets them.
-        let reset = |a: &&traffic::Answer| new && a.at > told && a.says.contains("ConnectionReset");
-        assert!(answers.iter().filter(reset).count() <= 18, "one a client");
         let (before, after): (Vec<_>, Vec<_>) = answers.iter().cloned().partition(|a| a.at < told);
         println!("before:\n{}", traffic::summary(&before));
         println!("after:\n{}", traffic::summary(&after));
@@ -97,7 +94,6 @@ async fn a_gateway_stops_without_cutting_a_request() {
                 ),
                 // Nobody listens any more.
                 None if answer.refused && answer.at > told => {}
-                None if reset(&answer) => {}
                 _ => panic!("cut: {answer:?}"),
             }
         }
