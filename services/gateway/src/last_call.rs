@@ -3,11 +3,17 @@
 //! When the HTTP server has stopped taking connections, the kernel goes on completing handshakes until the socket is
 //! closed, and would then reset what nobody accepted. So the socket is kept, and everybody who still comes gets
 //! `503` until the process ends: that is all that is served here.
+//!
+//! At the end the socket is closed without a reset too: the kernel is asked to drop what would begin a handshake, those
+//! that are under way are answered, and only then, with nobody left in its queue, it is closed. Whose handshake was
+//! dropped repeats it after a second, as TCP does, and is refused; and who is refused knows that nothing was taken.
 
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use actix_web::ResponseError;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +23,10 @@ use crate::problem::ApiError;
 
 /// One connection takes no longer.
 const LIMIT: Duration = Duration::from_secs(1);
+/// After a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long a handshake that is under way may need when no others are taken any more: the round trip to a client.
+const HANDSHAKE: Duration = Duration::from_millis(100);
 /// As much of a request is read as a head may be long.
 const HEAD: usize = 16 << 10;
 
@@ -30,22 +40,65 @@ pub async fn serve(listener: TcpListener, stop: CancellationToken) {
         }
     };
     let open = TaskTracker::new();
-    loop {
-        // Those who wait already come before the stop.
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        if let Ok((stream, _)) = accepted {
-            open.spawn(async move {
-                let _ = tokio::time::timeout(LIMIT, refuse(stream)).await;
-            });
+    stop.run_until_cancelled(take(&listener, &open)).await;
+    drop_handshakes(&listener);
+    let _ = tokio::time::timeout(HANDSHAKE, take(&listener, &open)).await;
+    // What the kernel has and the runtime has not told of yet.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, _)) = listener.accept() {
+            if let Ok(stream) = nonblocking(stream) {
+                answer(stream, &open);
+            }
         }
     }
-    drop(listener);
     open.close();
     open.wait().await;
+}
+
+/// Answers everybody who comes.
+async fn take(listener: &tokio::net::TcpListener, open: &TaskTracker) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => answer(stream, open),
+            // Out of descriptors, say: the next one would fail as well.
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn answer(stream: TcpStream, open: &TaskTracker) {
+    open.spawn(async move {
+        let _ = tokio::time::timeout(LIMIT, refuse(stream)).await;
+    });
+}
+
+fn nonblocking(stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
+/// Has the kernel drop, from now on, each segment to `listener` that would begin a handshake. Where it cannot, a client
+/// that connects in the moment of the close is reset.
+fn drop_handshakes(listener: &impl AsFd) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::SockFilter;
+        // A classic BPF program; a filter on a TCP socket sees a segment from its header on.
+        const LOAD_BYTE: u16 = 0x30;
+        const JUMP_IF_SET: u16 = 0x45;
+        const RETURN: u16 = 0x06;
+        const FLAGS: u32 = 13;
+        const SYN: u32 = 0x02;
+        let filter = [
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+            SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+            tracing::debug!(%error, "the port closes with handshakes under way");
+        }
+    }
 }
 
 async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
@@ -55,7 +108,7 @@ async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
             return Ok(());
         }
     }
-    stream.write_all(answer().as_bytes()).await?;
+    stream.write_all(text().as_bytes()).await?;
     stream.shutdown().await?;
     // A close with bytes unread would reset the connection under the answer.
     let mut rest = [0; 4096];
@@ -63,7 +116,7 @@ async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn answer() -> String {
+fn text() -> String {
     let error = ApiError::ShuttingDown;
     let body = error.document().to_string();
     format!(
@@ -75,12 +128,54 @@ fn answer() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::net::SocketAddr;
+
     use super::*;
+
+    fn listener() -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    /// How often a client that asks again and again, on a new connection each time, was answered before it was refused.
+    async fn until_refused(to: SocketAddr) -> std::io::Result<usize> {
+        let mut answered = 0;
+        loop {
+            let mut stream = match TcpStream::connect(to).await {
+                Ok(stream) => stream,
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(answered),
+                Err(error) => return Err(error),
+            };
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            assert!(answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
+            answered += 1;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_connects_is_answered_or_refused_but_never_reset() {
+        for _ in 0..10 {
+            let listener = listener();
+            let to = listener.local_addr().unwrap();
+            let stop = CancellationToken::new();
+            let serving = tokio::spawn(serve(listener, stop.clone()));
+            let clients: Vec<_> = (0..16).map(|_| tokio::spawn(until_refused(to))).collect();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stop.cancel();
+            serving.await.unwrap();
+            for client in clients {
+                assert!(client.await.unwrap().expect("answered or refused") > 0);
+            }
+        }
+    }
 
     #[tokio::test]
     async fn late_clients_read_a_503() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = listener();
         let url = format!("http://{}/v1/jobs/echo", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, stop.clone()));

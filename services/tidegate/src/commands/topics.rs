@@ -1,6 +1,6 @@
 //! `tidegate topics`: the topics that a configuration needs, made and looked at.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tidegate_kafka::{Cluster, CreateOutcome, KafkaError, TopicInfo, TopicPlan, check_topics};
@@ -14,6 +14,8 @@ use crate::{output, settings};
 const LIMIT: Duration = Duration::from_secs(9);
 /// How long it has for the first sign of life.
 const PROBE: Duration = Duration::from_secs(4);
+/// Before a broker that could not answer is asked again.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Runs one of the commands.
 pub async fn run(command: TopicsCommand) -> Result<(), Failure> {
@@ -36,7 +38,7 @@ async fn create(args: &SettingsArgs, dry_run: bool) -> Result<(), Failure> {
         let cluster = Cluster::new(settings.kafka.clone());
         let call = async {
             present(&cluster).await?;
-            cluster.create_topics(&plan).await
+            patient(async || cluster.create_topics(&plan).await).await
         };
         limited(&settings, call).await?
     };
@@ -179,9 +181,24 @@ async fn look(settings: &Settings, plan: &[TopicPlan]) -> Result<Vec<TopicInfo>,
     let cluster = Cluster::new(settings.kafka.clone());
     let call = async {
         present(&cluster).await?;
-        cluster.describe(&names).await
+        patient(async || cluster.describe(&names).await).await
     };
     limited(settings, call).await
+}
+
+/// A broker that was there a moment ago may be about to elect a leader, or be slow: what may work later is asked again,
+/// for half of the time. All that is asked here can be asked twice.
+async fn patient<T>(call: impl AsyncFn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let until = Instant::now() + LIMIT / 2;
+    loop {
+        match call().await {
+            Err(error) if error.is_transient() && Instant::now() < until => {
+                tracing::debug!(%error, "asking again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The call's result, or one line that names the brokers.
@@ -202,7 +219,32 @@ pub(super) async fn limited<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_may_work_later_is_asked_again_and_a_no_is_not() {
+        let asked = Cell::new(0);
+        let answer = |after: u32, error: fn() -> KafkaError| {
+            let asked = &asked;
+            asked.set(0);
+            patient(async move || {
+                asked.set(asked.get() + 1);
+                if asked.get() < after {
+                    Err(error())
+                } else {
+                    Ok(())
+                }
+            })
+        };
+        let away = || KafkaError::Unavailable("away".to_owned());
+        let no = || KafkaError::Refused("no".to_owned());
+        assert!(answer(4, away).await.is_ok());
+        assert_eq!(asked.get(), 4);
+        assert!(answer(2, no).await.is_err());
+        assert_eq!(asked.get(), 1);
+    }
 
     #[test]
     fn retention_reads_like_a_setting() {

@@ -51,6 +51,7 @@ pub(super) fn unexplained(before: &Run, again: &Run, incidents: &[Incident]) -> 
     )
 }
 
+/// Why a job ran `again` when it had run `before`, in words of the report; `None` if nothing that is known explains it.
 pub(super) fn why(before: &Run, again: &Run, facts: &Facts) -> Option<String> {
     let incidents = &facts.incidents;
     let between = |incident: &&Incident, slack: Millis| {
