@@ -130,6 +130,9 @@ fn text() -> String {
 mod tests {
     use std::io::ErrorKind;
     use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use tokio::sync::Barrier;
 
     use super::*;
 
@@ -139,8 +142,9 @@ mod tests {
         listener
     }
 
-    /// How often a client that asks again and again, on a new connection each time, was answered before it was refused.
-    async fn until_refused(to: SocketAddr) -> std::io::Result<usize> {
+    /// A client that asks again and again, on a new connection each time, until it is refused. How often it was answered;
+    /// after the first time it waits for the others.
+    async fn until_refused(to: SocketAddr, others: Arc<Barrier>) -> std::io::Result<usize> {
         let mut answered = 0;
         loop {
             let mut stream = match TcpStream::connect(to).await {
@@ -153,6 +157,9 @@ mod tests {
             stream.read_to_end(&mut answer).await?;
             assert!(answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
             answered += 1;
+            if answered == 1 {
+                others.wait().await;
+            }
         }
     }
 
@@ -163,8 +170,10 @@ mod tests {
             let to = listener.local_addr().unwrap();
             let stop = CancellationToken::new();
             let serving = tokio::spawn(serve(listener, stop.clone()));
-            let clients: Vec<_> = (0..16).map(|_| tokio::spawn(until_refused(to))).collect();
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            let all = Arc::new(Barrier::new(17));
+            let client = |_| tokio::spawn(until_refused(to, all.clone()));
+            let clients: Vec<_> = (0..16).map(client).collect();
+            all.wait().await;
             stop.cancel();
             serving.await.unwrap();
             for client in clients {
